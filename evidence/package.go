@@ -122,3 +122,5 @@ func (p *Package) Check(ctx context.Context, progress func(done, total int64)) (
 	return nil, errSoon
 }
 func SafeFileName(name string) string { return "" }
+
+var errSoon = io.ErrNoProgress

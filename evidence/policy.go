@@ -1,16 +1,27 @@
 package evidence
 
-// Policy says whose keys a verification trusts, for which tree sizes, and how
-// many institutions must agree.
+import (
+	"fmt"
+	"slices"
+)
+
+// maxPolicy is the size in bytes of the largest policy: MaxInstitutions with
+// forty keys of 240 bytes each, ten rotations of four uses.
+const maxPolicy = 1 << 20
+
+// Policy says whose keys a verification trusts, for which sizes of the log, and
+// how many institutions must agree. It comes from the verifier, never from a
+// package. spec/alliance.md, part 3.
 type Policy struct {
-	V            int                 `json:"v"`
+	V            int                 `json:"v"` // 1
 	Alliance     Digest              `json:"alliance"`
 	Name         string              `json:"name"`
 	Origin       string              `json:"origin"`
 	Quorum       int                 `json:"quorum"`
-	Institutions []PolicyInstitution `json:"institutions"`
+	Institutions []PolicyInstitution `json:"institutions"` // sorted by id
 }
 
+// PolicyInstitution is one institution and its keys, past and present.
 type PolicyInstitution struct {
 	ID   string          `json:"id"`
 	Name string          `json:"name"`
@@ -18,20 +29,173 @@ type PolicyInstitution struct {
 	Keys []PolicyKey     `json:"keys"`
 }
 
-// PolicyKey counts for tree sizes from ≤ size < to; to 0 or absent means no end.
+// PolicyKey is a key and the sizes of the log it counts for: from ≤ size < to,
+// without end when to is 0.
 type PolicyKey struct {
-	Use  KeyUse `json:"use"`
-	Key  string `json:"key"` // PEM, PUBLIC KEY
+	Use  KeyUse `json:"use"` // receipt, cosign, attest or statement
+	Key  string `json:"key"` // PEM, one PUBLIC KEY block
 	From uint64 `json:"from"`
 	To   uint64 `json:"to,omitempty"`
-	pub  *PublicKey
+
+	pub *PublicKey // set by Validate
 }
 
-func PolicyFromAlliance(a *Alliance) (*Policy, error)                    { return nil, errSoon }
-func ParsePolicy(data []byte) (*Policy, error)                           { return nil, errSoon }
-func (p *Policy) Encode() ([]byte, error)                                { return nil, errSoon }
-func (p *Policy) Validate() error                                        { return errSoon }
-func (p *Policy) Keys(inst string, use KeyUse, size uint64) []*PublicKey { return nil }
+func (k *PolicyKey) covers(size uint64) bool { return k.From <= size && (k.To == 0 || size < k.To) }
+
+// policyUses are the uses whose signatures reach a package.
+func policyUses() []KeyUse { return []KeyUse{UseReceipt, UseCosign, UseAttest, UseStatement} }
+
+// PolicyFromAlliance trusts the founding keys for every size and asks for more
+// than two thirds of the institutions.
+func PolicyFromAlliance(a *Alliance) (*Policy, error) {
+	p := &Policy{V: 1, Alliance: a.ID(), Name: a.Name, Origin: a.Origin(), Quorum: Quorum(len(a.Institutions))}
+	for i := range a.Institutions {
+		d := &a.Institutions[i]
+		inst := PolicyInstitution{ID: d.ID, Name: d.Name, Kind: d.Kind}
+		for _, use := range policyUses() {
+			keys, err := d.PublicKeys(use)
+			if err != nil {
+				return nil, err
+			}
+			for _, k := range keys {
+				inst.Keys = append(inst.Keys, PolicyKey{Use: use, Key: string(k.PEM())})
+			}
+		}
+		p.Institutions = append(p.Institutions, inst)
+	}
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// ParsePolicy reads a policy. Since people write and edit it, and no digest is
+// taken of it, the JSON may be laid out freely. Errors are *FieldError.
+func ParsePolicy(data []byte) (*Policy, error) {
+	if len(data) > maxPolicy {
+		return nil, &FieldError{"$", "too-large", fmt.Sprintf("the policy has %d bytes, more than %d", len(data), maxPolicy), "", nil}
+	}
+	canonical, err := Canonicalize(data)
+	if err != nil {
+		return nil, asFieldError(err)
+	}
+	p := new(Policy)
+	if err := UnmarshalCanonical(canonical, p); err != nil {
+		return nil, asFieldError(err)
+	}
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Encode returns the canonical bytes. It does not validate.
+func (p *Policy) Encode() ([]byte, error) { return MarshalCanonical(p) }
+
+// Validate checks every field and reads the keys; Keys and ByKID know no key
+// before it. Errors are *FieldError.
+func (p *Policy) Validate() error {
+	if p.V != 1 {
+		return &FieldError{"$.v", "version", fmt.Sprintf("version %d is not known, only 1 is", p.V), "use a newer version of this program", nil}
+	}
+	if p.Alliance.IsZero() {
+		return &FieldError{"$.alliance", "required", "the alliance's id is all zeros", "take it from the alliance's founding document", nil}
+	}
+	if err := checkText("$.name", p.Name, 1, 100, false); err != nil {
+		return err
+	}
+	if err := checkText("$.origin", p.Origin, 1, 100, false); err != nil {
+		return err
+	}
+	if n := len(p.Institutions); n == 0 || n > MaxInstitutions {
+		return &FieldError{"$.institutions", "institutions", fmt.Sprintf("%d institutions, want 1 to %d", n, MaxInstitutions), "", nil}
+	}
+	if p.Quorum < 1 || p.Quorum > len(p.Institutions) {
+		return &FieldError{"$.quorum", "range", fmt.Sprintf("a quorum of %d cannot be reached by %d institutions, or needs none", p.Quorum, len(p.Institutions)),
+			fmt.Sprintf("more than two thirds are %d", Quorum(len(p.Institutions))), nil}
+	}
+	holder := map[Digest]string{} // kid → institution and use
+	for i := range p.Institutions {
+		inst := &p.Institutions[i]
+		path := fmt.Sprintf("$.institutions[%d]", i)
+		if err := checkSlug(path+".id", inst.ID); err != nil {
+			return err
+		}
+		if i > 0 && inst.ID <= p.Institutions[i-1].ID {
+			return &FieldError{path + ".id", "institutions", "the institutions are not sorted by id, or two have the same", "sort them", nil}
+		}
+		if err := checkText(path+".name", inst.Name, 1, 100, false); err != nil {
+			return err
+		}
+		if !inst.Kind.valid() {
+			return &FieldError{path + ".kind", "kind", fmt.Sprintf("%.20q is no kind of institution", inst.Kind), "use court, notary, ca, forensic or other", nil}
+		}
+		for j := range inst.Keys {
+			if err := inst.Keys[j].validate(fmt.Sprintf("%s.keys[%d]", path, j), inst.ID, holder); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (k *PolicyKey) validate(path, inst string, holder map[Digest]string) error {
+	if !slices.Contains(policyUses(), k.Use) {
+		return &FieldError{path + ".use", "key-use", fmt.Sprintf("%.20q is no use", k.Use), "use receipt, cosign, attest or statement", nil}
+	}
+	pub, err := ParsePublicKeyPEM([]byte(k.Key))
+	if err != nil {
+		return &FieldError{path + ".key", "key", err.Error(), "paste the whole PUBLIC KEY block with its line feeds", err}
+	}
+	if !slices.Contains(k.Use.algorithms(), pub.Algorithm()) {
+		return &FieldError{path + ".key", "key-algorithm", fmt.Sprintf("a %s key cannot be %s", k.Use, pub.Algorithm()), "", nil}
+	}
+	if k.From > maxJSONInteger || k.To > maxJSONInteger || k.To != 0 && k.To <= k.From {
+		return &FieldError{path + ".to", "range", fmt.Sprintf("the key counts from size %d to below %d, which is nothing", k.From, k.To), "leave `to` out while the key is in use", nil}
+	}
+	// One key may stand in several ranges, but always with one holder and use.
+	if h, ok := holder[pub.KID()]; ok && h != inst+" "+string(k.Use) {
+		return &FieldError{path + ".key", "key-reuse", "the key is already used for another purpose or by another institution: " + h, "give each purpose its own key", nil}
+	}
+	holder[pub.KID()] = inst + " " + string(k.Use)
+	k.pub = pub
+	return nil
+}
+
+// Institution returns the institution with this id, or nil.
+func (p *Policy) Institution(id string) *PolicyInstitution {
+	for i := range p.Institutions {
+		if p.Institutions[i].ID == id {
+			return &p.Institutions[i]
+		}
+	}
+	return nil
+}
+
+// Keys returns an institution's keys for a use that count for a log of this
+// size; none when the policy does not know the institution.
+func (p *Policy) Keys(inst string, use KeyUse, size uint64) []*PublicKey {
+	i := p.Institution(inst)
+	if i == nil {
+		return nil
+	}
+	var keys []*PublicKey
+	for j := range i.Keys {
+		if k := &i.Keys[j]; k.Use == use && k.pub != nil && k.covers(size) {
+			keys = append(keys, k.pub)
+		}
+	}
+	return keys
+}
+
+// ByKID returns who holds a key for a use that counts for a log of this size.
 func (p *Policy) ByKID(kid Digest, use KeyUse, size uint64) (inst string, key *PublicKey, ok bool) {
+	for i := range p.Institutions {
+		for j := range p.Institutions[i].Keys {
+			if k := &p.Institutions[i].Keys[j]; k.Use == use && k.pub != nil && k.pub.KID() == kid && k.covers(size) {
+				return p.Institutions[i].ID, k.pub, true
+			}
+		}
+	}
 	return "", nil, false
 }
