@@ -1,0 +1,285 @@
+package institution
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/toml/v2"
+	"github.com/knadh/koanf/v2"
+
+	"github.com/zhenglian/zhenglian/evidence"
+)
+
+// Config is what node.toml says; the comments are in the file that Init writes.
+type Config struct {
+	Data   string               `koanf:"data"`
+	API    APIConfig            `koanf:"api"`
+	Peer   ListenConfig         `koanf:"peer"`
+	P2P    ListenConfig         `koanf:"p2p"`
+	Peers  map[string]PeerRoute `koanf:"peers"` // by institution id
+	Limits Limits               `koanf:"limits"`
+	Log    LogConfig            `koanf:"log"`
+}
+
+// APIConfig is the public interface.
+type APIConfig struct {
+	Listen         string `koanf:"listen"`
+	TLSCertificate string `koanf:"tls_certificate"`
+	TLSKey         string `koanf:"tls_key"`
+}
+
+// ListenConfig is an address and port to listen on.
+type ListenConfig struct {
+	Listen string `koanf:"listen"`
+}
+
+// PeerRoute overrides an institution's addresses; empty keeps the alliance's.
+type PeerRoute struct {
+	Peer string `koanf:"peer"`
+	P2P  string `koanf:"p2p"`
+}
+
+// Limits bound what strangers can make the node hold.
+type Limits struct {
+	BodyBytes         int64 `koanf:"body_bytes"`
+	PendingStatements int64 `koanf:"pending_statements"`
+	FreeDiskBytes     int64 `koanf:"free_disk_bytes"`
+	RequestsPerSecond int64 `koanf:"requests_per_second"`
+}
+
+// LogConfig says how much the node logs and how.
+type LogConfig struct {
+	Level  string `koanf:"level"`
+	Format string `koanf:"format"`
+}
+
+// SlogLevel returns the level for log/slog; Open checked that it is one.
+func (c LogConfig) SlogLevel() slog.Level {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level))
+	return level
+}
+
+//go:embed node.toml
+var configTemplate string
+
+const envPrefix = "ZHENGLIAN_NODE_"
+
+// defaultConfigFor returns node.toml with the listen addresses that fit the
+// descriptor's: loopback stays loopback, else every address at the same port.
+func defaultConfigFor(d *evidence.Descriptor) []byte {
+	api := ""
+	if u, err := url.Parse(d.Addresses.API); err == nil {
+		port := u.Port()
+		if port == "" {
+			port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+		}
+		api = net.JoinHostPort(u.Hostname(), port)
+	}
+	return []byte(strings.NewReplacer(
+		"@api@", listenAt(api), "@peer@", listenAt(d.Addresses.Peer), "@p2p@", listenAt(d.Addresses.P2P),
+	).Replace(configTemplate))
+}
+
+func listenAt(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() || host == "localhost" {
+		return address
+	}
+	return ":" + port
+}
+
+// loadConfig lays the defaults, HOME/node.toml and the environment over each
+// other. A file that is missing means the defaults.
+func (h *Home) loadConfig(environ []string) (Config, error) {
+	path := filepath.Join(h.Path, configFile)
+	fail := func(reason, hint string, err error) (Config, error) {
+		return Config{}, &Error{Code: CodeConfig, Path: path, Reason: reason, Hint: hint, Err: err}
+	}
+	k := koanf.New(".")
+	if err := k.Load(tomlBytes(defaultConfigFor(h.Descriptor)), toml.Parser()); err != nil {
+		return fail("the built-in settings cannot be read", "", err)
+	}
+	known := k.All()
+
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fail("the settings cannot be read", "", err)
+	}
+	file := koanf.New(".")
+	if err := file.Load(tomlBytes(text), toml.Parser()); err != nil {
+		return fail("the settings are not valid TOML", "correct the line that is named", err)
+	}
+	for _, key := range file.Keys() {
+		if _, ok := known[key]; !ok && !isPeerKey(key) {
+			return fail(fmt.Sprintf("there is no setting %q", key), hintKeys(known, key), nil)
+		}
+	}
+	if err := k.Merge(file); err != nil {
+		return fail("the settings contradict each other", "", err)
+	}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, envPrefix) {
+			continue
+		}
+		key, ok := keyOfVariable(known, name)
+		if !ok {
+			return fail(fmt.Sprintf("the environment variable %s names no setting", name), hintKeys(known, strings.ToLower(strings.TrimPrefix(name, envPrefix))), nil)
+		}
+		if err := setFromText(k, key, value, known[key]); err != nil {
+			return fail(fmt.Sprintf("the environment variable %s has a wrong value", name), "", err)
+		}
+	}
+	var c Config
+	if err := k.UnmarshalWithConf("", nil, koanf.UnmarshalConf{
+		Tag:           "koanf",
+		DecoderConfig: &mapstructure.DecoderConfig{Result: &c, TagName: "koanf", ErrorUnused: true},
+	}); err != nil {
+		return fail("a setting has a value of the wrong type", "texts stand in quotes, numbers do not", err)
+	}
+	if reason, hint := c.check(); reason != "" {
+		return fail(reason, hint, nil)
+	}
+	return c, nil
+}
+
+// check returns what is wrong and what to do, or nothing.
+func (c *Config) check() (reason, hint string) {
+	for _, l := range []struct{ key, value string }{{"api.listen", c.API.Listen}, {"peer.listen", c.Peer.Listen}, {"p2p.listen", c.P2P.Listen}} {
+		if err := checkHostPort(l.value); err != nil {
+			return fmt.Sprintf("%s = %q is no address to listen on: %v", l.key, l.value, err), `write it like "127.0.0.1:8443" or ":8443"`
+		}
+	}
+	for id, route := range c.Peers {
+		for _, a := range []struct{ key, value string }{{"peer", route.Peer}, {"p2p", route.P2P}} {
+			if host, _, _ := net.SplitHostPort(a.value); a.value != "" && (host == "" || checkHostPort(a.value) != nil) {
+				return fmt.Sprintf("peers.%s.%s = %q is no address", id, a.key, a.value), `write it like "notary.example:7443"`
+			}
+		}
+	}
+	if (c.API.TLSCertificate == "") != (c.API.TLSKey == "") {
+		return "api.tls_certificate and api.tls_key go together, and one is empty", "set both or neither"
+	}
+	if c.Data == "" {
+		return "data is empty", `write data = "data"`
+	}
+	for _, l := range []struct {
+		key        string
+		value, min int64
+	}{
+		// A request of one statement, and one that the log can hold.
+		{"limits.body_bytes", c.Limits.BodyBytes, evidence.MaxStatement},
+		{"limits.pending_statements", c.Limits.PendingStatements, 1},
+		{"limits.free_disk_bytes", c.Limits.FreeDiskBytes, 0},
+		{"limits.requests_per_second", c.Limits.RequestsPerSecond, 0},
+	} {
+		if l.value < l.min {
+			return fmt.Sprintf("%s = %d is too small", l.key, l.value), fmt.Sprintf("at least %d", l.min)
+		}
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
+		return fmt.Sprintf("log.level = %q is no level", c.Log.Level), "use debug, info, warn or error"
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		return fmt.Sprintf("log.format = %q is no format", c.Log.Format), "use text or json"
+	}
+	return "", ""
+}
+
+func checkHostPort(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return errors.New("host and port, separated by a colon, are needed")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q is no port from 1 to 65535", port)
+	}
+	return nil
+}
+
+// checkPeers finds overrides of institutions that are not there.
+func (h *Home) checkPeers() error {
+	if h.Alliance == nil {
+		return nil
+	}
+	for id := range h.Config.Peers {
+		if _, err := h.peer(id); err != nil {
+			return &Error{Code: CodeConfig, Path: filepath.Join(h.Path, configFile), Reason: fmt.Sprintf("[peers.%s] names no other institution of the alliance", id), Hint: "the others are: " + strings.Join(h.Peers(), ", ")}
+		}
+	}
+	return nil
+}
+
+// isPeerKey: peers.ID.peer or peers.ID.p2p.
+func isPeerKey(key string) bool {
+	parts := strings.Split(key, ".")
+	return len(parts) == 3 && parts[0] == "peers" && (parts[2] == "peer" || parts[2] == "p2p")
+}
+
+// hintKeys lists the settings of the same section, or all of them.
+func hintKeys(known map[string]any, key string) string {
+	section, _, _ := strings.Cut(strings.Replace(key, "_", ".", 1), ".")
+	if section == "peers" {
+		return "a section [peers.ID] has peer and p2p, in node.toml alone"
+	}
+	var all, same []string
+	for k := range known {
+		all = append(all, k)
+		if strings.HasPrefix(k, section+".") {
+			same = append(same, k)
+		}
+	}
+	if len(same) > 0 {
+		all = same
+	}
+	slices.Sort(all)
+	return "the settings are: " + strings.Join(all, ", ")
+}
+
+func keyOfVariable(known map[string]any, name string) (string, bool) {
+	for key := range known {
+		if name == envPrefix+strings.ToUpper(strings.ReplaceAll(key, ".", "_")) {
+			return key, true
+		}
+	}
+	return "", false
+}
+
+// setFromText gives a setting a value of its default's type.
+func setFromText(k *koanf.Koanf, key, value string, like any) error {
+	if _, isNumber := like.(int64); !isNumber {
+		return k.Set(key, value)
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q is no whole number", value)
+	}
+	return k.Set(key, n)
+}
+
+// tomlBytes is a koanf.Provider of a text in memory.
+type tomlBytes []byte
+
+// ReadBytes implements koanf.Provider.
+func (b tomlBytes) ReadBytes() ([]byte, error) { return b, nil }
+
+// Read implements koanf.Provider, which never calls it when there is a parser.
+func (b tomlBytes) Read() (map[string]any, error) {
+	return nil, errors.New("a text needs a parser")
+}
