@@ -1,0 +1,741 @@
+package vault_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/iotest"
+
+	"filippo.io/age"
+	"github.com/emmansun/gmsm/sm3"
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/vault"
+	"github.com/zhenglian/zhenglian/internal/vault/storetest"
+)
+
+const mib = vault.ChunkSize
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestStores(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		storetest.Run(t, func(*testing.T) vault.Store { return new(vault.Memory) })
+	})
+	t.Run("directory", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) vault.Store { return openDir(t, t.TempDir()) })
+	})
+}
+
+func openDir(t testing.TB, path string) *vault.Dir {
+	t.Helper()
+	d, err := vault.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func newKey(t testing.TB) *age.X25519Identity {
+	t.Helper()
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// pattern returns n bytes that repeat nowhere.
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{7}).Read(b)
+	return b
+}
+
+func put(t testing.TB, v *vault.Vault, plain []byte, id *age.X25519Identity) vault.Object {
+	t.Helper()
+	o, err := v.Put(t.Context(), bytes.NewReader(plain), []age.Recipient{id.Recipient()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestRoundTrip(t *testing.T) {
+	owner := newKey(t)
+	v := vault.New(openDir(t, t.TempDir()))
+	for _, n := range []int{0, 1, 1000, 64 << 10, 64<<10 + 1, mib - 1, mib, mib + 1, 2 * mib, 5*mib + 3} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			plain := pattern(n)
+			var heard int64
+			o, err := v.Put(t.Context(), iotest.HalfReader(bytes.NewReader(plain)), []age.Recipient{owner.Recipient()}, func(n int64) { heard = n })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if heard != int64(n) || o.Size != int64(n) || o.Chunks != int64((n+mib-1)/mib) {
+				t.Errorf("progress %d, object %+v, want %d bytes", heard, o, n)
+			}
+			if o.SHA256 != sha256.Sum256(plain) || o.SM3 != sm3.Sum(plain) {
+				t.Error("digests are not the plaintext's")
+			}
+			for name, open := range map[string]func() (*vault.Content, error){
+				"Open":       func() (*vault.Content, error) { return v.Open(t.Context(), o.SHA256, owner) },
+				"OpenObject": func() (*vault.Content, error) { return v.OpenObject(t.Context(), o, newKey(t), owner) },
+			} {
+				c, err := open()
+				if err != nil {
+					t.Fatalf("%s: %v", name, err)
+				}
+				got, err := io.ReadAll(c)
+				if err != nil || !bytes.Equal(got, plain) || c.Size() != int64(n) || c.Object() != o {
+					t.Errorf("%s: %d bytes, %v, want the %d put", name, len(got), err, n)
+				}
+			}
+			if got, err := v.Verify(t.Context(), o.SHA256); err != nil || got != o {
+				t.Errorf("Verify = %+v, %v", got, err)
+			}
+			if got, err := v.Stat(t.Context(), o.SHA256); err != nil || got != o {
+				t.Errorf("Stat = %+v, %v", got, err)
+			}
+		})
+	}
+	list, err := v.List(t.Context())
+	if err != nil || len(list) != 10 {
+		t.Errorf("List: %d objects, %v, want 10", len(list), err)
+	}
+}
+
+// blobs returns the store's blobs other than temporary files.
+func blobs(t *testing.T, s vault.Store) map[string][]byte {
+	t.Helper()
+	out := make(map[string][]byte)
+	for _, f := range []string{"data/", "objects/", "grants/", "tmp/"} {
+		names, err := s.List(context.Background(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			size, err := s.Size(context.Background(), n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := s.Range(context.Background(), n, 0, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[n], err = io.ReadAll(r)
+			r.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return out
+}
+
+func TestPutIsIdempotent(t *testing.T) {
+	s := openDir(t, t.TempDir())
+	v := vault.New(s)
+	owner, friend, other := newKey(t), newKey(t), newKey(t)
+	plain := pattern(mib + 5)
+	o := put(t, v, plain, owner)
+	before := blobs(t, s)
+	if again := put(t, v, plain, owner); again != o {
+		t.Errorf("second Put = %+v, want %+v", again, o)
+	}
+	if after := blobs(t, s); len(after) != 2 || len(before) != 2 {
+		t.Errorf("%d blobs, then %d, want 2", len(before), len(after))
+	} else {
+		for n, b := range before {
+			if !bytes.Equal(after[n], b) {
+				t.Errorf("blob %s was rewritten", n)
+			}
+		}
+	}
+	if err := v.AddRecipient(t.Context(), o.SHA256, owner, friend.Recipient()); err != nil {
+		t.Fatal(err)
+	}
+	both := []age.Recipient{friend.Recipient(), owner.Recipient()}
+	if again, err := v.Put(t.Context(), bytes.NewReader(plain), both, nil); err != nil || again != o {
+		t.Errorf("Put for owner and grantee = %+v, %v, want the held object", again, err)
+	}
+	if _, err := v.Put(t.Context(), bytes.NewReader(plain), []age.Recipient{other.Recipient()}, nil); !errors.Is(err, vault.ErrOtherRecipients) {
+		t.Errorf("Put for another: %v, want ErrOtherRecipients", err)
+	}
+	if n := len(blobs(t, s)); n != 3 {
+		t.Errorf("%d blobs, want 3: head, data, grant", n)
+	}
+}
+
+func TestConcurrentPutsOfOneContent(t *testing.T) {
+	s := openDir(t, t.TempDir())
+	v := vault.New(s)
+	owner := newKey(t)
+	plain := pattern(2*mib + 9)
+	got := make([]vault.Object, 6)
+	var wg sync.WaitGroup
+	for i := range got {
+		wg.Go(func() {
+			o, err := v.Put(t.Context(), bytes.NewReader(plain), []age.Recipient{owner.Recipient()}, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = o
+		})
+	}
+	wg.Wait()
+	for _, o := range got {
+		if o != got[0] {
+			t.Errorf("two Puts returned %+v and %+v", o, got[0])
+		}
+	}
+	if n := len(blobs(t, s)); n != 2 {
+		t.Errorf("%d blobs, want 2", n)
+	}
+}
+
+func TestGrant(t *testing.T) {
+	s := new(vault.Memory)
+	v := vault.New(s)
+	owner, friend := newKey(t), newKey(t)
+	pq, err := age.GenerateHybridIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := put(t, v, pattern(100), owner)
+	if _, err := v.Open(t.Context(), o.SHA256, friend); !errors.Is(err, vault.ErrNotForKey) {
+		t.Errorf("Open before the grant: %v, want ErrNotForKey", err)
+	}
+	if _, err := v.Open(t.Context(), o.SHA256); !errors.Is(err, vault.ErrNotForKey) {
+		t.Errorf("Open without identity: %v, want ErrNotForKey", err)
+	}
+	if err := v.AddRecipient(t.Context(), o.SHA256, friend, friend.Recipient()); !errors.Is(err, vault.ErrNotForKey) {
+		t.Errorf("granting with a foreign key: %v, want ErrNotForKey", err)
+	}
+	// The grantee grants on, to a post-quantum key.
+	for range 2 {
+		if err := v.AddRecipient(t.Context(), o.SHA256, owner, friend.Recipient()); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.AddRecipient(t.Context(), o.SHA256, friend, pq.Recipient()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []age.Identity{owner, friend, pq} {
+		if c, err := v.Open(t.Context(), o.SHA256, id); err != nil || c.Object() != o {
+			t.Errorf("Open with %T: %v", id, err)
+		}
+	}
+	if n := len(blobs(t, s)); n != 4 {
+		t.Errorf("%d blobs, want 4", n)
+	}
+	var missing evidence.Digest
+	if _, err := v.Open(t.Context(), missing, owner); !errors.Is(err, vault.ErrMissing) {
+		t.Errorf("Open of nothing: %v, want ErrMissing", err)
+	}
+	pass, err := age.NewScryptRecipient("a passphrase")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Put(t.Context(), strings.NewReader("x"), []age.Recipient{pass}, nil); err == nil {
+		t.Error("Put took a passphrase recipient")
+	}
+	if _, err := v.Put(t.Context(), strings.NewReader("x"), nil, nil); err == nil {
+		t.Error("Put took no recipient")
+	}
+}
+
+// A store that puts another object's wrapped key in place must not get that
+// key wrapped to a grantee of this one, nor any other plaintext accepted.
+func TestStoreExchangesBlobs(t *testing.T) {
+	s := new(vault.Memory)
+	v := vault.New(s)
+	owner, friend := newKey(t), newKey(t)
+	a, b := put(t, v, []byte("harmless"), owner), put(t, v, []byte("a secret"), owner)
+	heads := blobs(t, s)
+	ha, hb := heads["objects/"+a.SHA256.String()], heads["objects/"+b.SHA256.String()]
+	const keys = 8 + 16 + 136 // same lengths, so the wrapped keys can be exchanged
+	forged := append(bytes.Clone(ha[:keys]), hb[keys:]...)
+	replace(t, s, "objects/"+a.SHA256.String(), forged)
+	wantDamage(t, v.AddRecipient(t.Context(), a.SHA256, owner, friend.Recipient()), vault.PartHead, -1)
+	if _, err := v.Open(t.Context(), b.SHA256, friend); !errors.Is(err, vault.ErrNotForKey) {
+		t.Errorf("grantee of one object opens the other: %v", err)
+	}
+
+	// An object wholly made by the store, sealed to the owner's public key,
+	// under the digest of another: every check with the made-up key holds.
+	other := new(vault.Memory)
+	fake := put(t, vault.New(other), []byte("forgery!"), owner)
+	fb := blobs(t, other)
+	fh := bytes.Clone(fb["objects/"+fake.SHA256.String()])
+	replace(t, s, "objects/"+a.SHA256.String(), fh)
+	_, err := v.Open(t.Context(), a.SHA256, owner)
+	wantDamage(t, err, vault.PartHead, -1)
+	_, err = v.OpenObject(t.Context(), a, owner)
+	wantDamage(t, err, vault.PartHead, -1)
+}
+
+func replace(t *testing.T, s vault.Store, name string, b []byte) {
+	t.Helper()
+	if err := s.Delete(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(t.Context(), name, func(w io.Writer) error { _, err := w.Write(b); return err }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantDamage(t *testing.T, err error, part string, chunk int64) {
+	t.Helper()
+	d, ok := errors.AsType[*vault.DamagedError](err)
+	if !ok || d.Part != part || d.Chunk != chunk {
+		t.Errorf("got %v, want damage of %s %d", err, part, chunk)
+	}
+}
+
+func TestFlippedByte(t *testing.T) {
+	s := new(vault.Memory)
+	v := vault.New(s)
+	owner, friend := newKey(t), newKey(t)
+	o := put(t, v, pattern(2*mib+10), owner)
+	if err := v.AddRecipient(t.Context(), o.SHA256, owner, friend.Recipient()); err != nil {
+		t.Fatal(err)
+	}
+	whole := blobs(t, s)
+	var dataBlob, grantBlob string
+	for n := range whole {
+		if strings.HasPrefix(n, "data/") {
+			dataBlob = n
+		} else if strings.HasPrefix(n, "grants/") {
+			grantBlob = n
+		}
+	}
+	headBlob := "objects/" + o.SHA256.String()
+	const sealed = mib + 16
+	headLen, dataLen := len(whole[headBlob]), len(whole[dataBlob])
+	cases := []struct {
+		what, blob string
+		at         int
+		key        age.Identity
+		part       string
+		chunk      int64
+		keyless    bool // Verify finds it too, in the same place
+	}{
+		{"magic", headBlob, 0, owner, vault.PartHead, -1, true},
+		{"data name", headBlob, 8, owner, vault.PartHead, -1, false},
+		{"size", headBlob, 31, owner, vault.PartHead, -1, false},
+		{"sha256", headBlob, 32, owner, vault.PartHead, -1, true},
+		{"sm3", headBlob, 64, owner, vault.PartHead, -1, false},
+		{"plaintext root", headBlob, 96, owner, vault.PartHead, -1, false},
+		{"ciphertext root", headBlob, 128, owner, vault.PartHead, -1, false},
+		{"key count", headBlob, 161, owner, vault.PartHead, -1, true},
+		{"recipient", headBlob, 162, owner, vault.PartHead, -1, false},
+		{"wrapped key's header", headBlob, 162 + 34 + 30, owner, vault.PartKey, -1, false},
+		{"wrapped key's body", headBlob, headLen - 40, owner, vault.PartKey, -1, false},
+		{"mac", headBlob, headLen - 1, owner, vault.PartHead, -1, false},
+		{"grant magic", grantBlob, 0, friend, vault.PartGrant, -1, false},
+		{"grant name", grantBlob, 8, friend, vault.PartGrant, -1, false},
+		{"grant recipient", grantBlob, 24, friend, vault.PartGrant, -1, false},
+		{"grant key", grantBlob, len(whole[grantBlob]) - 40, friend, vault.PartGrant, -1, false},
+		{"grant mac", grantBlob, len(whole[grantBlob]) - 1, friend, vault.PartGrant, -1, false},
+		{"chunk 0 first", dataBlob, 0, owner, vault.PartChunk, 0, true},
+		{"chunk 0 tag", dataBlob, sealed - 1, owner, vault.PartChunk, 0, true},
+		{"chunk 1 first", dataBlob, sealed, friend, vault.PartChunk, 1, true},
+		{"chunk 2 last", dataBlob, 2*sealed + 25, owner, vault.PartChunk, 2, true},
+		{"plaintext leaf", dataBlob, 2*sealed + 26, owner, vault.PartLeaves, -1, true},
+		{"ciphertext leaf", dataBlob, dataLen - 1, owner, vault.PartLeaves, -1, true},
+	}
+	for _, c := range cases {
+		t.Run(c.what, func(t *testing.T) {
+			b := bytes.Clone(whole[c.blob])
+			b[c.at] ^= 1
+			replace(t, s, c.blob, b)
+			defer replace(t, s, c.blob, whole[c.blob])
+			_, err := v.Open(t.Context(), o.SHA256, c.key)
+			wantDamage(t, err, c.part, c.chunk)
+			if c.keyless {
+				_, err := v.Verify(t.Context(), o.SHA256)
+				wantDamage(t, err, c.part, c.chunk)
+			}
+			if c.part == vault.PartChunk {
+				// Only that chunk is lost; the others still read.
+				r, err := v.OpenObject(t.Context(), o, c.key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range o.Chunks {
+					_, err := r.ReadAt(make([]byte, 1), i*mib)
+					if i == c.chunk {
+						wantDamage(t, err, vault.PartChunk, i)
+					} else if err != nil {
+						t.Errorf("chunk %d: %v", i, err)
+					}
+				}
+				_, err = v.Put(t.Context(), bytes.NewReader(pattern(2*mib+10)), []age.Recipient{owner.Recipient()}, nil)
+				wantDamage(t, err, vault.PartChunk, c.chunk)
+			}
+		})
+	}
+	t.Run("damaged grant is made anew", func(t *testing.T) {
+		b := bytes.Clone(whole[grantBlob])
+		b[len(b)-1] ^= 1
+		replace(t, s, grantBlob, b)
+		if err := v.AddRecipient(t.Context(), o.SHA256, owner, friend.Recipient()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Open(t.Context(), o.SHA256, friend); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, n := range []int{0, sealed, dataLen - 1} {
+		t.Run(fmt.Sprintf("data torn at %d", n), func(t *testing.T) {
+			replace(t, s, dataBlob, whole[dataBlob][:n])
+			_, err := v.Open(t.Context(), o.SHA256, owner)
+			wantDamage(t, err, vault.PartData, -1)
+			_, err = v.Verify(t.Context(), o.SHA256)
+			wantDamage(t, err, vault.PartData, -1)
+		})
+	}
+	t.Run("head torn", func(t *testing.T) {
+		for n := range headLen {
+			replace(t, s, headBlob, whole[headBlob][:n])
+			_, err := v.Stat(t.Context(), o.SHA256)
+			wantDamage(t, err, vault.PartHead, -1)
+		}
+		if _, err := v.Sweep(t.Context()); err == nil {
+			t.Error("Sweep ran with a head it could not read")
+		}
+		if err := v.Remove(t.Context(), o.SHA256); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := v.Sweep(t.Context()); n != 2 || err != nil {
+			t.Errorf("Sweep = %d, %v, want data and grant", n, err)
+		}
+		again := put(t, v, pattern(2*mib+10), owner)
+		if again.SHA256 != o.SHA256 || again.CiphertextRoot == o.CiphertextRoot {
+			t.Error("object put again after removal is not a fresh encryption of the same content")
+		}
+	})
+}
+
+// failing is a disk that fills up: budget bytes can be written in all.
+type failing struct {
+	vault.Store
+	budget int
+}
+
+type failingWriter struct {
+	io.Writer
+	f *failing
+}
+
+func (w failingWriter) Write(p []byte) (int, error) {
+	if len(p) > w.f.budget {
+		n, _ := w.Writer.Write(p[:w.f.budget])
+		w.f.budget = 0
+		return n, syscall.ENOSPC
+	}
+	w.f.budget -= len(p)
+	return w.Writer.Write(p)
+}
+
+func (f *failing) Put(ctx context.Context, name string, write func(io.Writer) error) error {
+	return f.Store.Put(ctx, name, func(w io.Writer) error { return write(failingWriter{w, f}) })
+}
+
+func TestDiskFull(t *testing.T) {
+	owner := newKey(t)
+	plain := pattern(3 * mib)
+	const data = 3*(mib+16) + 3*64
+	for _, budget := range []int{0, 1, mib, mib + 16, 2*mib + 500, data - 1, data, data + 100} {
+		t.Run(fmt.Sprint(budget), func(t *testing.T) {
+			dir := openDir(t, t.TempDir())
+			v := vault.New(&failing{dir, budget})
+			_, err := v.Put(t.Context(), bytes.NewReader(plain), []age.Recipient{owner.Recipient()}, nil)
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("Put: %v, want ENOSPC", err)
+			}
+			if b := blobs(t, dir); len(b) != 0 {
+				t.Errorf("%d blobs left, want none", len(b))
+			}
+			if o := put(t, vault.New(dir), plain, owner); o.Size != 3*mib {
+				t.Errorf("Put with room again: %+v", o)
+			}
+		})
+	}
+}
+
+func TestTornInput(t *testing.T) {
+	owner := newKey(t)
+	for _, n := range []int{0, 10, mib, mib + 10, 9 * mib} {
+		// A cut-off upload ends so; taking it for the end deposits half a file.
+		r := io.MultiReader(bytes.NewReader(pattern(n)), iotest.ErrReader(io.ErrUnexpectedEOF))
+		dir := openDir(t, t.TempDir())
+		_, err := vault.New(dir).Put(t.Context(), r, []age.Recipient{owner.Recipient()}, nil)
+		if !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), fmt.Sprintf("chunk %d", n/mib)) {
+			t.Errorf("after %d bytes: %v, want ErrUnexpectedEOF in chunk %d", n, err, n/mib)
+		}
+		if b := blobs(t, dir); len(b) != 0 {
+			t.Errorf("after %d bytes: %d blobs left", n, len(b))
+		}
+	}
+}
+
+func TestCancelledPut(t *testing.T) {
+	owner := newKey(t)
+	dir := openDir(t, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := vault.New(dir).Put(ctx, bytes.NewReader(pattern(12*mib)), []age.Recipient{owner.Recipient()}, func(n int64) {
+		if n >= 2*mib {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Put: %v, want context.Canceled", err)
+	}
+	if b := blobs(t, dir); len(b) != 0 {
+		t.Errorf("%d blobs left", len(b))
+	}
+}
+
+// What a power cut leaves after each step of a Put, and what Sweep makes of it.
+func TestPowerCut(t *testing.T) {
+	owner := newKey(t)
+	path := t.TempDir()
+	dir := openDir(t, path)
+	v := vault.New(dir)
+	kept := put(t, v, []byte("kept"), owner)
+	lost := put(t, v, []byte("its head was not written"), owner)
+	if err := dir.Delete(t.Context(), "objects/"+lost.SHA256.String()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(path, "tmp", "TORN"), []byte("half a blob"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := v.List(t.Context()); err != nil || len(list) != 1 || list[0] != kept.SHA256 {
+		t.Errorf("List = %v, %v, want the kept object alone", list, err)
+	}
+	if _, err := v.Open(t.Context(), lost.SHA256, owner); !errors.Is(err, vault.ErrMissing) {
+		t.Errorf("Open of the lost: %v, want ErrMissing", err)
+	}
+	if n, err := v.Sweep(t.Context()); n != 1 || err != nil {
+		t.Errorf("Sweep = %d, %v, want 1", n, err)
+	}
+	if b := blobs(t, dir); len(b) != 2 {
+		t.Errorf("%d blobs left, want 2", len(b))
+	}
+	if _, err := v.Open(t.Context(), kept.SHA256, owner); err != nil {
+		t.Errorf("kept object: %v", err)
+	}
+	put(t, v, []byte("its head was not written"), owner)
+}
+
+func TestReadRanges(t *testing.T) {
+	owner := newKey(t)
+	v := vault.New(new(vault.Memory))
+	plain := pattern(5*mib + 77)
+	o := put(t, v, plain, owner)
+	c, err := v.OpenObject(t.Context(), o, owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		off := rapid.IntRange(0, len(plain)).Draw(t, "offset")
+		n := rapid.IntRange(0, 2*mib+5).Draw(t, "length")
+		b := make([]byte, n)
+		got, err := c.ReadAt(b, int64(off))
+		want := plain[off:min(off+n, len(plain))]
+		if !bytes.Equal(b[:got], want) || (got < n) != (err == io.EOF) || err != nil && err != io.EOF {
+			t.Fatalf("ReadAt(%d, %d) = %d, %v", n, off, got, err)
+		}
+	})
+}
+
+func TestDisclose(t *testing.T) {
+	owner := newKey(t)
+	v := vault.New(new(vault.Memory))
+	plain := pattern(6*mib + 100)
+	o := put(t, v, plain, owner)
+	rapid.Check(t, func(t *rapid.T) {
+		off := rapid.Int64Range(0, o.Size-1).Draw(t, "offset")
+		n := rapid.Int64Range(1, min(o.Size-off, 3*mib)).Draw(t, "length")
+		d, err := v.Disclose(context.Background(), o.SHA256, off, n, owner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := d.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err = vault.ParseDisclosure(b); err != nil {
+			t.Fatal(err)
+		}
+		r, err := v.Sealed(context.Background(), o.SHA256, off, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := io.ReadAll(r)
+		r.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := d.Open(o, bytes.NewReader(sealed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(c)
+		if err != nil || !bytes.Equal(got, plain[off:off+n]) || c.Start() != off {
+			t.Fatalf("disclosed %d bytes, %v, want [%d, %d)", len(got), err, off, off+n)
+		}
+
+		// One byte changed anywhere is told.
+		at := rapid.IntRange(0, len(b)-1).Draw(t, "flip")
+		b[at] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+		d, err = vault.ParseDisclosure(b)
+		if err != nil {
+			return
+		}
+		c, err = d.Open(o, bytes.NewReader(sealed))
+		if err != nil {
+			return
+		}
+		// A shorter, longer or moved range within the same chunks is as true
+		// a disclosure; nothing else may pass.
+		got, err = io.ReadAll(c)
+		if at < 80 || at >= 96 || err != nil || !bytes.Equal(got, plain[d.Offset:d.Offset+d.Length]) {
+			t.Fatalf("byte %d changed and the disclosure opens, %v", at, err)
+		}
+	})
+	first, err := v.Disclose(t.Context(), o.SHA256, mib, mib, owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := v.Sealed(t.Context(), o.SHA256, mib, mib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := io.ReadAll(r)
+	r.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed[mib/2] ^= 1
+	_, err = first.Open(o, bytes.NewReader(sealed))
+	wantDamage(t, err, vault.PartChunk, 1)
+	_, err = first.Open(o, bytes.NewReader(sealed[:100]))
+	wantDamage(t, err, vault.PartChunk, 1)
+	foreign := o
+	foreign.PlaintextRoot[0] ^= 1
+	sealed[mib/2] ^= 1
+	_, err = first.Open(foreign, bytes.NewReader(sealed))
+	wantDamage(t, err, vault.PartDisclosure, -1)
+	for _, c := range [][2]int64{{0, 0}, {-1, 5}, {o.Size, 1}, {0, o.Size + 1}, {5, 1<<63 - 1}} {
+		if _, err := v.Disclose(t.Context(), o.SHA256, c[0], c[1], owner); err == nil {
+			t.Errorf("Disclose(%d, %d) took a range that is not in the object", c[0], c[1])
+		}
+		if _, err := v.Sealed(t.Context(), o.SHA256, c[0], c[1]); err == nil {
+			t.Errorf("Sealed(%d, %d) took a range that is not in the object", c[0], c[1])
+		}
+	}
+}
+
+// zeros is content without memory.
+type zeros struct{ left int64 }
+
+func (z *zeros) Read(p []byte) (int, error) {
+	if z.left == 0 {
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), z.left)
+	clear(p[:n])
+	z.left -= n
+	return int(n), nil
+}
+
+// nowhere takes data blobs and forgets them: the benchmark measures the
+// vault's own work, not the disk.
+type nowhere struct{ vault.Memory }
+
+func (n *nowhere) Put(ctx context.Context, name string, write func(io.Writer) error) error {
+	if strings.HasPrefix(name, "data/") {
+		return write(io.Discard)
+	}
+	return n.Memory.Put(ctx, name, write)
+}
+
+func BenchmarkPut(b *testing.B) {
+	const size = 64 * mib
+	for _, where := range []string{"nowhere", "directory"} {
+		b.Run(where, func(b *testing.B) {
+			owner := newKey(b)
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				var s vault.Store = new(nowhere)
+				path := ""
+				if where == "directory" {
+					path = b.TempDir()
+					s = openDir(b, path)
+				}
+				if _, err := vault.New(s).Put(b.Context(), &zeros{size}, []age.Recipient{owner.Recipient()}, nil); err != nil {
+					b.Fatal(err)
+				}
+				if path != "" {
+					os.RemoveAll(path)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkSmallPut(b *testing.B) {
+	owner := newKey(b)
+	v := vault.New(openDir(b, b.TempDir()))
+	for i := 0; b.Loop(); i++ {
+		if _, err := v.Put(b.Context(), strings.NewReader(fmt.Sprint("record ", i)), []age.Recipient{owner.Recipient()}, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	const size = 64 * mib
+	owner := newKey(b)
+	v := vault.New(openDir(b, b.TempDir()))
+	o, err := v.Put(b.Context(), &zeros{size}, []age.Recipient{owner.Recipient()}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	run := func(name string, f func() error) {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(size)
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	run("OpenObject and copy", func() error {
+		c, err := v.OpenObject(b.Context(), o, owner)
+		if err == nil {
+			_, err = io.Copy(io.Discard, c)
+		}
+		return err
+	})
+	run("Open", func() error { _, err := v.Open(b.Context(), o.SHA256, owner); return err })
+	run("Verify", func() error { _, err := v.Verify(b.Context(), o.SHA256); return err })
+}
