@@ -73,7 +73,7 @@ MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF
 	if got := base64.StdEncoding.EncodeToString(signer.Public().DER()); got != wantPublic {
 		t.Fatalf("public key %s, want %s", got, wantPublic)
 	}
-	r := httptest.NewRequest("POST", "https://example.com/foo?param=Value&Pet=dog", strings.NewReader(`{"hello": "world"}`))
+	r := httptest.NewRequest("POST", "/foo?param=Value&Pet=dog", strings.NewReader(`{"hello": "world"}`))
 	r.Header.Set("Date", "Tue, 20 Apr 2021 02:07:55 GMT")
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Content-Length", "18")
