@@ -21,19 +21,22 @@ type RootSignature struct {
 	Algorithm Algorithm
 	KID       Digest // the institution's receipt key
 	Issuer    string // the institution's id
+	Log       string // the log's origin line, Alliance.Origin: the receipt's subject
 	IssuedAt  int64  // block time of the root, seconds since 1970
 	Protected []byte // the encoded protected header
 	Signature []byte // raw, 64 bytes
 }
 
-// SignRoot signs the root of the log that the block of that time produced.
-func SignRoot(signer Signer, institution string, blockTime int64, root Digest) (*RootSignature, error) {
-	r := &RootSignature{Algorithm: signer.Public().Algorithm(), KID: signer.Public().KID(), Issuer: institution, IssuedAt: blockTime}
+// SignRoot signs the root of the log of that origin as the block of that time
+// (seconds since 1970) left it.
+func SignRoot(signer Signer, institution, origin string, blockTime int64, root Digest) (*RootSignature, error) {
+	r := &RootSignature{Algorithm: signer.Public().Algorithm(), KID: signer.Public().KID(), Issuer: institution, Log: origin, IssuedAt: blockTime}
 	b := appendHead(nil, majorMap, 4)
 	b = appendInt(appendInt(b, labelAlg), int64(r.Algorithm))
 	b = appendBytes(appendInt(b, labelKID), r.KID[:])
-	b = appendHead(appendInt(b, labelClaims), majorMap, 2)
+	b = appendHead(appendInt(b, labelClaims), majorMap, 3)
 	b = appendText(appendInt(b, claimIss), r.Issuer)
+	b = appendText(appendInt(b, claimSub), r.Log)
 	b = appendInt(appendInt(b, claimIat), r.IssuedAt)
 	r.Protected = appendInt(appendInt(b, labelVDS), vdsRFC9162)
 	var err error
@@ -53,9 +56,11 @@ func NewRootSignature(protected, signature []byte) (*RootSignature, error) {
 	c.field("protected.kid", labelKID)
 	r.KID = c.digest("protected.kid")
 	c.field("protected.claims", labelClaims)
-	c.fields("protected.claims", 2)
+	c.fields("protected.claims", 3)
 	c.field("protected.claims.iss", claimIss)
 	r.Issuer = string(c.text("protected.claims.iss"))
+	c.field("protected.claims.sub", claimSub)
+	r.Log = string(c.text("protected.claims.sub"))
 	c.field("protected.claims.iat", claimIat)
 	iat := c.uint("protected.claims.iat")
 	if r.IssuedAt = int64(iat); iat > maxTime {
