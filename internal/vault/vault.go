@@ -94,7 +94,11 @@ func (v *Vault) Put(ctx context.Context, r io.Reader, recipients []age.Recipient
 		if derr := v.store.Delete(clean, dataName(h.id)); derr != nil {
 			return Object{}, fmt.Errorf("dropping a second copy: %w", derr)
 		}
-		return v.held(ctx, h.object, ids)
+		held, err := v.held(ctx, h.object, ids)
+		if err == nil && held == (Object{}) {
+			err = fmt.Errorf("object %s was removed while it was put; put it again", h.object.SHA256)
+		}
+		return held, err
 	}
 	if _, serr := v.store.Size(clean, headName(h.object.SHA256)); errors.Is(serr, ErrNotExist) {
 		err = errors.Join(err, v.store.Delete(clean, dataName(h.id)))

@@ -192,7 +192,6 @@ func invalidVectors(t *testing.T, root key, hv headVectors, dv disclosureVector)
 	add("grant key", "MAC", set(len(g)-1, g[len(g)-1]^1)(bytes.Clone(g)), "MAC under the object's key does not match")
 	add("grant key", "other object", edit(g, set(8, 0)), "another object or to another key")
 	add("grant key", "other recipient", edit(g, set(24, g[24]^1)), "another object or to another key")
-	fr := age.Recipient(nil)
 	fr, err := age.ParseX25519Recipient(hv.FriendRecipient)
 	if err != nil {
 		t.Fatal(err)
