@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func newRootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "zhenglian",
+		Short: a.t("证链：司法存证联盟链", "Zhenglian, a judicial evidence chain"),
+		Long: a.t(`证链是法院、公证处、CA 与鉴定机构共同维护的司法存证联盟链。
+
+各机构在自己的主机上建立目录、生成密钥（institution init），用公开的机构描述
+组成联盟（alliance genesis），各自加入（institution join）并运行节点（node）。
+成员生成自己的密钥（member init），由 CA 机构登记（member enrol），即可存证。
+
+退出码：0 完成；1 失败，或所核验的内容不成立；2 命令行有误，未做任何事。`,
+			`Zhenglian is a judicial evidence chain kept by courts, notaries, certification
+authorities and forensic institutes together.
+
+Each institution makes its home and keys on its own host (institution init);
+their public descriptors found an alliance (alliance genesis); each joins it
+(institution join) and runs its node (node). A member makes keys (member init),
+a CA institution enrols them (member enrol), and the member can deposit.
+
+Exit codes: 0 done; 1 it failed, or what was checked does not hold; 2 the command
+line is wrong, and nothing was done.`),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	// Read by chooseLanguage before; declared here for the help and the parser.
+	root.PersistentFlags().String("lang", string(a.lang), a.t("语言：`zh-CN` 或 en；默认取自 LANG", "language, `zh-CN` or en; the default comes from LANG"))
+	root.AddCommand(
+		newInstitutionCommand(a),
+		newAllianceCommand(a),
+		newMemberCommand(a),
+		newNodeCommand(a),
+		newVersionCommand(a),
+	)
+	root.SetUsageTemplate(usageTemplate(a))
+	root.SetHelpTemplate("{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}\n\n{{end}}{{.UsageString}}")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(a.t("命令行有误（%v）", "the command line is wrong (%v)", err), a.seeHelp(cmd))
+	})
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Use, help.Short, help.Long = "help [COMMAND]", a.t("显示某个命令的说明", "Show what a command does"), ""
+	}
+	finish(a, root)
+	return root
+}
+
+// finish gives every command what all have alike.
+func finish(a *app, cmd *cobra.Command) {
+	cmd.Flags().BoolP("help", "h", false, a.t("显示说明", "show this help"))
+	cmd.Flags().SortFlags = false
+	cmd.DisableFlagsInUseLine = true
+	if cmd.HasSubCommands() && cmd.RunE == nil {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := a.seeHelp(cmd)
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = a.t("是否要用 `%s %s`？", "did you mean `%s %s`?", cmd.CommandPath(), near[0])
+			}
+			return usage(a.t("没有 %q 这个命令", "there is no command %q", cmd.CommandPath()+" "+args[0]), hint)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		if sub.Name() != "completion" && sub.Name() != "help" {
+			finish(a, sub)
+		}
+	}
+}
+
+func (a *app) seeHelp(cmd *cobra.Command) string {
+	return a.t("用法见 `%s --help`", "see `%s --help`", cmd.CommandPath())
+}
+
+// arguments checks the number of positional arguments, named in the usage line.
+func (a *app) arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		return usage(a.t("参数个数不对：应为 `%s`", "the number of arguments is wrong: it is `%s`", cmd.UseLine()), a.seeHelp(cmd))
+	}
+}
+
+// require reports the flags that must be given and are not.
+func (a *app) require(cmd *cobra.Command, names ...string) error {
+	var missing []string
+	for _, name := range names {
+		if f := cmd.Flags().Lookup(name); f == nil || !f.Changed || f.Value.String() == "" {
+			missing = append(missing, "--"+name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return usage(a.t("缺少 %s", "%s is missing", strings.Join(missing, a.t("、", ", "))), a.seeHelp(cmd))
+}
+
+func usageTemplate(a *app) string {
+	return fmt.Sprintf(`%s
+  {{if .HasAvailableSubCommands}}{{.CommandPath}} %s{{else}}{{.UseLine}}{{end}}{{if .HasExample}}
+
+%s
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+%s{{range .Commands}}{{if (or .IsAvailableCommand (eq .Name "help"))}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+%s
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+%s
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+`, a.t("用法：", "Usage:"), a.t("命令", "COMMAND"), a.t("示例：", "Example:"), a.t("命令：", "Commands:"), a.t("选项：", "Options:"), a.t("通用选项：", "Common options:"))
+}
