@@ -9,7 +9,7 @@ import (
 
 // wide is a sum of products z·x with z < 2^128 and x < 2^256, not reduced, in
 // little-endian words. 2^64 products fit in its 448 bits. Adding integers and
-// reducing modulo L once per key costs a tenth of multiplying and adding
+// reducing modulo L once per key spares a multiplication and an addition
 // modulo L for every signature.
 type wide [7]uint64
 
