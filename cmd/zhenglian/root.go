@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func newRootCommand(a *app) *cobra.Command {
@@ -36,7 +38,7 @@ line is wrong, and nothing was done.`),
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	// Read by chooseLanguage before; declared here for the help and the parser.
-	root.PersistentFlags().String("lang", string(a.lang), a.t("语言：`zh-CN` 或 en；默认取自 LANG", "language, `zh-CN` or en; the default comes from LANG"))
+	root.PersistentFlags().String("lang", string(a.lang), a.t("语言 `LANG`：zh-CN 或 en；默认取自环境变量 LANG", "language `LANG`, zh-CN or en; the default comes from the variable LANG"))
 	root.AddCommand(
 		newInstitutionCommand(a),
 		newAllianceCommand(a),
@@ -44,10 +46,13 @@ line is wrong, and nothing was done.`),
 		newNodeCommand(a),
 		newVersionCommand(a),
 	)
-	root.SetUsageTemplate(usageTemplate(a))
-	root.SetHelpTemplate("{{with (or .Long .Short)}}{{. | trimTrailingWhitespaces}}\n\n{{end}}{{.UsageString}}")
+	root.SetUsageFunc(a.printUsage)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		fmt.Fprintf(a.out, "%s\n\n", firstOf(cmd.Long, cmd.Short))
+		_ = a.printUsage(cmd)
+	})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(a.t("命令行有误（%v）", "the command line is wrong (%v)", err), a.seeHelp(cmd))
+		return usage(a.flagProblem(err), a.seeHelp(cmd))
 	})
 	root.InitDefaultHelpCmd()
 	if help, _, err := root.Find([]string{"help"}); err == nil {
@@ -62,6 +67,7 @@ func finish(a *app, cmd *cobra.Command) {
 	cmd.Flags().BoolP("help", "h", false, a.t("显示说明", "show this help"))
 	cmd.Flags().SortFlags = false
 	cmd.DisableFlagsInUseLine = true
+	cmd.SuggestionsMinimumDistance = 2
 	if cmd.HasSubCommands() && cmd.RunE == nil {
 		cmd.Args = cobra.ArbitraryArgs
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -110,20 +116,61 @@ func (a *app) require(cmd *cobra.Command, names ...string) error {
 	return usage(a.t("缺少 %s", "%s is missing", strings.Join(missing, a.t("、", ", "))), a.seeHelp(cmd))
 }
 
-func usageTemplate(a *app) string {
-	return fmt.Sprintf(`%s
-  {{if .HasAvailableSubCommands}}{{.CommandPath}} %s{{else}}{{.UseLine}}{{end}}{{if .HasExample}}
+// printUsage writes how a command is called, its subcommands and options.
+func (a *app) printUsage(cmd *cobra.Command) error {
+	line := cmd.UseLine()
+	if cmd.HasAvailableSubCommands() {
+		line = cmd.CommandPath() + " COMMAND"
+	}
+	fmt.Fprintf(a.out, "%s\n  %s\n", a.t("用法：", "Usage:"), line)
+	if cmd.HasExample() {
+		fmt.Fprintf(a.out, "\n%s\n%s\n", a.t("示例：", "Example:"), cmd.Example)
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(a.out, "\n%s\n", a.t("命令：", "Commands:"))
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				fmt.Fprintf(a.out, "  %-*s %s\n", cmd.NamePadding(), sub.Name(), sub.Short)
+			}
+		}
+	}
+	a.printFlags(a.t("选项：", "Options:"), cmd.LocalFlags())
+	a.printFlags(a.t("通用选项：", "Common options:"), cmd.InheritedFlags())
+	return nil
+}
 
-%s
-{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+func (a *app) printFlags(title string, flags *pflag.FlagSet) {
+	if !flags.HasAvailableFlags() {
+		return
+	}
+	text := flags.FlagUsages()
+	if a.lang == chinese {
+		text = strings.ReplaceAll(text, " (default ", " (默认 ")
+	}
+	fmt.Fprintf(a.out, "\n%s\n%s", title, text)
+}
 
-%s{{range .Commands}}{{if (or .IsAvailableCommand (eq .Name "help"))}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+// flagProblem says what is wrong with an option.
+func (a *app) flagProblem(err error) string {
+	var (
+		unknown *pflag.NotExistError
+		missing *pflag.ValueRequiredError
+		value   *pflag.InvalidValueError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return a.t("没有 %s 这个选项", "there is no option %s", dashed(unknown.GetSpecifiedName()))
+	case errors.As(err, &missing):
+		return a.t("%s 之后缺少值", "%s needs a value", dashed(missing.GetSpecifiedName()))
+	case errors.As(err, &value):
+		return a.t("--%s 的值 %q 不对", "--%s cannot be %q", value.GetFlag().Name, value.GetValue())
+	}
+	return a.t("命令行有误（%v）", "the command line is wrong (%v)", err)
+}
 
-%s
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
-
-%s
-{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
-`, a.t("用法：", "Usage:"), a.t("命令", "COMMAND"), a.t("示例：", "Example:"), a.t("命令：", "Commands:"), a.t("选项：", "Options:"), a.t("通用选项：", "Common options:"))
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
 }

@@ -108,30 +108,34 @@ func listenAt(address string) string {
 // other. A file that is missing means the defaults.
 func (h *Home) loadConfig(environ []string) (Config, error) {
 	path := filepath.Join(h.Path, configFile)
-	fail := func(reason, hint string, err error) (Config, error) {
-		return Config{}, &Error{Code: CodeConfig, Path: path, Reason: reason, Hint: hint, Err: err}
+	fail := func(code ErrorCode, setting, reason, hint string, err error) (Config, error) {
+		return Config{}, &Error{Code: code, Path: path, Subject: setting, Reason: reason, Hint: hint, Err: err}
 	}
 	k := koanf.New(".")
 	if err := k.Load(tomlBytes(defaultConfigFor(h.Descriptor)), toml.Parser()); err != nil {
-		return fail("the built-in settings cannot be read", "", err)
+		return fail(CodeConfig, "", "the built-in settings cannot be read", "", err)
 	}
 	known := k.All()
 
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fail("the settings cannot be read", "", err)
+		return fail(CodeConfig, "", "the settings cannot be read", "", err)
 	}
 	file := koanf.New(".")
 	if err := file.Load(tomlBytes(text), toml.Parser()); err != nil {
-		return fail("the settings are not valid TOML", "correct the line that is named", err)
+		return fail(CodeConfig, "", "the settings are not valid TOML", "correct the line that is named", err)
 	}
-	for _, key := range file.Keys() {
+	for key, value := range file.All() {
+		if section, empty := value.(map[string]any); empty && len(section) == 0 && isSection(known, key) {
+			file.Delete(key) // a section whose settings are all commented out
+			continue
+		}
 		if _, ok := known[key]; !ok && !isPeerKey(key) {
-			return fail(fmt.Sprintf("there is no setting %q", key), hintKeys(known, key), nil)
+			return fail(CodeConfigUnknown, key, fmt.Sprintf("there is no setting %q", key), hintKeys(known, key), nil)
 		}
 	}
 	if err := k.Merge(file); err != nil {
-		return fail("the settings contradict each other", "", err)
+		return fail(CodeConfig, "", "the settings contradict each other", "", err)
 	}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
@@ -140,44 +144,44 @@ func (h *Home) loadConfig(environ []string) (Config, error) {
 		}
 		key, ok := keyOfVariable(known, name)
 		if !ok {
-			return fail(fmt.Sprintf("the environment variable %s names no setting", name), hintKeys(known, strings.ToLower(strings.TrimPrefix(name, envPrefix))), nil)
+			return fail(CodeConfigUnknown, name, fmt.Sprintf("the environment variable %s names no setting", name), hintKeys(known, strings.ToLower(strings.TrimPrefix(name, envPrefix))), nil)
 		}
 		if err := setFromText(k, key, value, known[key]); err != nil {
-			return fail(fmt.Sprintf("the environment variable %s has a wrong value", name), "", err)
+			return fail(CodeConfigValue, name, fmt.Sprintf("the environment variable %s has a wrong value", name), "", err)
 		}
 	}
 	var c Config
-	if err := k.UnmarshalWithConf("", nil, koanf.UnmarshalConf{
+	if err := k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{
 		Tag:           "koanf",
 		DecoderConfig: &mapstructure.DecoderConfig{Result: &c, TagName: "koanf", ErrorUnused: true},
 	}); err != nil {
-		return fail("a setting has a value of the wrong type", "texts stand in quotes, numbers do not", err)
+		return fail(CodeConfig, "", "a setting has a value of the wrong type", "texts stand in quotes, numbers do not", err)
 	}
-	if reason, hint := c.check(); reason != "" {
-		return fail(reason, hint, nil)
+	if setting, reason, hint := c.check(); setting != "" {
+		return fail(CodeConfigValue, setting, setting+" "+reason, hint, nil)
 	}
 	return c, nil
 }
 
-// check returns what is wrong and what to do, or nothing.
-func (c *Config) check() (reason, hint string) {
+// check returns which setting is wrong, why, and what to do; or nothing.
+func (c *Config) check() (setting, reason, hint string) {
 	for _, l := range []struct{ key, value string }{{"api.listen", c.API.Listen}, {"peer.listen", c.Peer.Listen}, {"p2p.listen", c.P2P.Listen}} {
 		if err := checkHostPort(l.value); err != nil {
-			return fmt.Sprintf("%s = %q is no address to listen on: %v", l.key, l.value, err), `write it like "127.0.0.1:8443" or ":8443"`
+			return l.key, fmt.Sprintf("= %q is no address to listen on: %v", l.value, err), `write it like "127.0.0.1:8443" or ":8443"`
 		}
 	}
 	for id, route := range c.Peers {
 		for _, a := range []struct{ key, value string }{{"peer", route.Peer}, {"p2p", route.P2P}} {
 			if host, _, _ := net.SplitHostPort(a.value); a.value != "" && (host == "" || checkHostPort(a.value) != nil) {
-				return fmt.Sprintf("peers.%s.%s = %q is no address", id, a.key, a.value), `write it like "notary.example:7443"`
+				return "peers." + id + "." + a.key, fmt.Sprintf("= %q is no address", a.value), `write it like "notary.example:7443"`
 			}
 		}
 	}
 	if (c.API.TLSCertificate == "") != (c.API.TLSKey == "") {
-		return "api.tls_certificate and api.tls_key go together, and one is empty", "set both or neither"
+		return "api.tls_certificate", "and api.tls_key go together, and one is empty", "set both or neither"
 	}
 	if c.Data == "" {
-		return "data is empty", `write data = "data"`
+		return "data", "is empty", `write data = "data"`
 	}
 	for _, l := range []struct {
 		key        string
@@ -190,16 +194,16 @@ func (c *Config) check() (reason, hint string) {
 		{"limits.requests_per_second", c.Limits.RequestsPerSecond, 0},
 	} {
 		if l.value < l.min {
-			return fmt.Sprintf("%s = %d is too small", l.key, l.value), fmt.Sprintf("at least %d", l.min)
+			return l.key, fmt.Sprintf("= %d is too small", l.value), fmt.Sprintf("at least %d", l.min)
 		}
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
-		return fmt.Sprintf("log.level = %q is no level", c.Log.Level), "use debug, info, warn or error"
+		return "log.level", fmt.Sprintf("= %q is no level", c.Log.Level), "use debug, info, warn or error"
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
-		return fmt.Sprintf("log.format = %q is no format", c.Log.Format), "use text or json"
+		return "log.format", fmt.Sprintf("= %q is no format", c.Log.Format), "use text or json"
 	}
-	return "", ""
+	return "", "", ""
 }
 
 func checkHostPort(s string) error {
@@ -220,10 +224,22 @@ func (h *Home) checkPeers() error {
 	}
 	for id := range h.Config.Peers {
 		if _, err := h.peer(id); err != nil {
-			return &Error{Code: CodeConfig, Path: filepath.Join(h.Path, configFile), Reason: fmt.Sprintf("[peers.%s] names no other institution of the alliance", id), Hint: "the others are: " + strings.Join(h.Peers(), ", ")}
+			return &Error{Code: CodeConfigUnknown, Path: filepath.Join(h.Path, configFile), Subject: "peers." + id, Reason: fmt.Sprintf("[peers.%s] names no other institution of the alliance", id), Hint: "the others are: " + strings.Join(h.Peers(), ", ")}
 		}
 	}
 	return nil
+}
+
+func isSection(known map[string]any, key string) bool {
+	if key == "peers" || strings.HasPrefix(key, "peers.") && strings.Count(key, ".") == 1 {
+		return true
+	}
+	for k := range known {
+		if strings.HasPrefix(k, key+".") {
+			return true
+		}
+	}
+	return false
 }
 
 // isPeerKey: peers.ID.peer or peers.ID.p2p.

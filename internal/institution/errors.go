@@ -19,18 +19,22 @@ const (
 	CodeOtherSelf     ErrorCode = "other-descriptor"   // the alliance has this id with another descriptor
 	CodeOtherAlliance ErrorCode = "already-joined"     // Join: it belongs to another alliance
 	CodeNotJoined     ErrorCode = "not-joined"         // the operation needs alliance.json
-	CodeConfig        ErrorCode = "bad-settings"       // node.toml or a ZHENGLIAN_NODE_ variable
+	CodeConfig        ErrorCode = "bad-settings"       // node.toml cannot be read
+	CodeConfigUnknown ErrorCode = "unknown-setting"    // Subject, in node.toml or the environment, is no setting
+	CodeConfigValue   ErrorCode = "bad-setting"        // Subject has a value that it cannot have
 	CodeUnknownPeer   ErrorCode = "unknown-peer"       // not an institution of the alliance
 	CodePeerKey       ErrorCode = "peer-key-not-known" // a TLS peer with a key of nobody, or somebody else's
 )
 
 // Error says what is wrong with which file of a home, and what to do.
 type Error struct {
-	Code   ErrorCode
-	Path   string // file or directory
-	Reason string // one sentence
-	Hint   string // what to do
-	Err    error  // what lies underneath; may be nil
+	Code ErrorCode
+	Path string // file or directory
+	// Subject is the setting or the environment variable, where it is about one.
+	Subject string
+	Reason  string // one sentence
+	Hint    string // what to do
+	Err     error  // what lies underneath; may be nil
 }
 
 func (e *Error) Error() string {
