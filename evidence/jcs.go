@@ -68,6 +68,7 @@ func requireCanonical(data []byte) (*jsonNode, error) {
 // jsonNode is a parsed value. kind is one of { [ " 0 t f n.
 type jsonNode struct {
 	kind   byte
+	begin  int // of the comma or name before the value, or of the value
 	offset int // of the value's first byte
 	end    int // after its last byte
 	text   string
@@ -82,12 +83,13 @@ func (n *jsonNode) member(name string) *jsonNode {
 	return nil
 }
 
-// pathAt names the innermost value that covers the byte at offset.
+// pathAt names the innermost value that covers the byte at offset, a member's
+// name and the comma before it counted with its value.
 func (n *jsonNode) pathAt(offset int) string {
 	path := "$"
 next:
 	for i, item := range n.items {
-		if item.offset <= offset && offset < item.end {
+		if item.begin <= offset && offset < item.end {
 			path += n.step(i)
 			n = item
 			goto next
@@ -267,7 +269,7 @@ func (r *jsonReader) unexpected(want string) error {
 }
 
 func (r *jsonReader) value() (*jsonNode, error) {
-	n := &jsonNode{offset: r.pos, kind: r.peek()}
+	n := &jsonNode{begin: r.pos, offset: r.pos, kind: r.peek()}
 	if r.seen++; r.seen > maxJSONValues {
 		return nil, r.fail(r.pos, "too-many", fmt.Sprintf("more than %d values in one document", maxJSONValues))
 	}
@@ -376,6 +378,10 @@ func (r *jsonReader) object(n *jsonNode) error {
 	}
 	var members []member
 	for more := true; more; {
+		begin := r.pos
+		if len(members) > 0 {
+			begin-- // the comma
+		}
 		r.blank()
 		offset := r.pos
 		if r.peek() != '"' {
@@ -396,6 +402,7 @@ func (r *jsonReader) object(n *jsonNode) error {
 			return err
 		}
 		r.path = r.path[:len(r.path)-1]
+		item.begin = begin
 		members = append(members, member{name, offset, item})
 		r.blank()
 		switch r.peek() {

@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"encoding"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -107,6 +108,9 @@ func conform(n *jsonNode, t reflect.Type, path string) error {
 		if t.Elem().Kind() == reflect.Uint8 && t.Kind() == reflect.Slice {
 			if n.kind != '"' {
 				return fail("base64 text")
+			}
+			if raw, err := base64.StdEncoding.DecodeString(n.text); err != nil || base64.StdEncoding.EncodeToString(raw) != n.text {
+				return &JSONError{n.offset, path, "wrong-value", "a value is not in base64 with padding (RFC 4648 section 4)"}
 			}
 			return nil
 		}
