@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, a *app) int {
 }
 
 func (a *app) report(what, hint string) {
-	what, hint = strings.TrimRight(what, ".。"), strings.TrimRight(hint, ".。")
+	what, hint = strings.TrimRight(what, ".。"), strings.TrimRight(hint, ".。?？")
 	if a.lang == chinese {
 		fmt.Fprintf(a.err, "错误：%s。\n", what)
 		if hint != "" {

@@ -144,6 +144,10 @@ func pendingPath(out string) string { return out + ".pending" }
 // pending returns the statement of an interrupted run, or signs a new one.
 func (a *app) pending(o enrolOptions, h *institution.Home, request *enrolmentRequest, public *evidence.PublicKey) (*pendingEnrolment, error) {
 	path := pendingPath(o.out)
+	name, err := a.readRealName(o.realName)
+	if err != nil {
+		return nil, err
+	}
 	data, err := signing.ReadSecret(path, nil)
 	if err == nil {
 		p := new(pendingEnrolment)
@@ -151,7 +155,8 @@ func (a *app) pending(o enrolOptions, h *institution.Home, request *enrolmentReq
 			return nil, fail(a.t("%s 不能用", "%s cannot be used", path), a.t("删除它，再运行一次", "delete it and run this again"), err)
 		}
 		e := &p.Enrolment
-		if e.KID != public.KID() || e.Alliance != h.Alliance.ID() || e.Assurance != o.assurance || e.Demo != o.demo {
+		if e.KID != public.KID() || e.Alliance != h.Alliance.ID() || e.Assurance != o.assurance || e.Demo != o.demo ||
+			e.Salt != nil && e.Commitment != commitTo(name, *e.Salt) {
 			return nil, fail(a.t("%s 是另一次登记，尚未完成", "%s is another enrolment that is not finished", path), a.t("先用原来的参数完成它，或用 --out 换一个文件名", "finish it with its own options, or choose another name with --out"), nil)
 		}
 		a.progress("继续上次未完成的登记，重发同一份声明。", "Going on with the enrolment that was interrupted; the same statement is sent again.")
@@ -164,10 +169,6 @@ func (a *app) pending(o enrolOptions, h *institution.Home, request *enrolmentReq
 		KID: public.KID(), Kind: request.Kind, Assurance: o.assurance, Demo: o.demo}}
 	e := &p.Enrolment
 	if o.assurance > 0 {
-		name, err := a.readRealName(o.realName)
-		if err != nil {
-			return nil, err
-		}
 		salt, err := evidence.NewSalt(rand.Reader)
 		if err != nil {
 			return nil, err

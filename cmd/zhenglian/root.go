@@ -76,7 +76,7 @@ func finish(a *app, cmd *cobra.Command) {
 			}
 			hint := a.seeHelp(cmd)
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = a.t("是否要用 `%s %s`？", "did you mean `%s %s`?", cmd.CommandPath(), near[0])
+				hint = a.t("相近的命令有 `%s %s`", "the nearest one is `%s %s`", cmd.CommandPath(), near[0])
 			}
 			return usage(a.t("没有 %q 这个命令", "there is no command %q", cmd.CommandPath()+" "+args[0]), hint)
 		}
