@@ -323,7 +323,7 @@ func (o *Object) validate(path string) error {
 	if o.Vault == nil {
 		return nil
 	}
-	if want := (o.Size + vaultChunk - 1) / vaultChunk; o.Vault.Chunks != want && !(o.Size == 0 && o.Vault.Chunks == 1) {
+	if want := (o.Size + vaultChunk - 1) / vaultChunk; o.Vault.Chunks != want {
 		return &FieldError{path + ".vault.chunks", "chunks", fmt.Sprintf("%d chunks do not hold %d bytes, %d of 1 MiB do", o.Vault.Chunks, o.Size, want), "", nil}
 	}
 	if o.Vault.PlainRoot.IsZero() || o.Vault.CipherRoot.IsZero() {

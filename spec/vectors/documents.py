@@ -185,6 +185,7 @@ def manifest():
     case("digest of 63 digits", "wrong-value", "$.objects[0].sha256", put("objects", 0, "sha256", "a" * 63))
     case("digest of zeros", "required", "$.objects[0].sm3", put("objects", 0, "sm3", "0" * 64))
     case("object without SM3", "missing-field", "$.objects[0].sm3", drop("objects", 0, "sm3"))
+    case("a chunk of an empty object", "chunks", "$.objects[1].vault.chunks", lambda m: (m["objects"][1].update(size=0), m["objects"][1]["vault"].update(chunks=1)))
     case("too few chunks", "chunks", "$.objects[1].vault.chunks", put("objects", 1, "vault", "chunks", 2))
     bad.append(dict(name="blank after a colon", manifest=canon(minimal).replace(":", ": ", 1), reason="not-canonical", field="$.created"))
     bad.append(dict(name="line feed at the end", manifest=canon(minimal) + "\n", reason="not-canonical", field="$"))
