@@ -163,6 +163,40 @@ func (c *cursor) digest(field string) (d Digest) {
 	return d
 }
 
+// algorithm reads a signature algorithm that a statement or receipt may name.
+func (c *cursor) algorithm(field string) Algorithm {
+	at := c.pos
+	a := Algorithm(c.int(field))
+	if c.err == nil && a != EdDSA && a != ES256 && a != SM2SM3 {
+		c.pos = at
+		c.fail(CodeWrongAlgorithm, field, "%d is none of -8 (EdDSA), -7 (ES256), %d (SM2-with-SM3)", int64(a), int64(SM2SM3))
+	}
+	return a
+}
+
+// id reads the id of a member or an institution.
+func (c *cursor) id(field string) string {
+	at := c.pos
+	s := string(c.text(field))
+	if c.err == nil && !validID(s) {
+		c.pos = at
+		c.fail(CodeMalformed, field, "want 1 to 64 characters of a-z, 0-9, '-', '.' and ':'")
+	}
+	return s
+}
+
+// seconds reads a time in seconds since 1970.
+func (c *cursor) seconds(field string) int64 {
+	at := c.pos
+	v := c.uint(field)
+	if v > maxTime {
+		c.pos = at
+		c.fail(CodeMalformed, field, "%d is not in seconds since 1970", v)
+		return 0
+	}
+	return int64(v)
+}
+
 // literal requires exactly these bytes.
 func (c *cursor) literal(field string, want ...byte) {
 	if c.err != nil {

@@ -66,6 +66,9 @@ func CosignerVKey(name string, key *PublicKey) string {
 
 // Cosign signs the checkpoint with an institution's Ed25519 cosigning key.
 func (c *CosignedCheckpoint) Cosign(signer Signer, name string, now int64) (Cosignature, error) {
+	if alg := signer.Public().Algorithm(); alg != EdDSA {
+		return Cosignature{}, fmt.Errorf("cosigning the checkpoint: cosignature/v1 is made with an Ed25519 key, not %s", alg)
+	}
 	sig, err := signer.Sign(c.cosignMessage(now))
 	if err != nil {
 		return Cosignature{}, fmt.Errorf("cosigning the checkpoint: %w", err)
@@ -77,17 +80,36 @@ func (c *CosignedCheckpoint) cosignMessage(now int64) []byte {
 	return fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", now, c.Body())
 }
 
-// VerifyCosignature checks one cosignature with the key of that name.
+// VerifyCosignature checks one cosignature with the key of that name, strictly:
+// other readers of signed notes refuse the whole note for one line that does
+// not verify by their rule.
 func (c *CosignedCheckpoint) VerifyCosignature(s Cosignature, key *PublicKey) error {
+	if key.Algorithm() != EdDSA {
+		return fmt.Errorf("%w: cosignature/v1 is made with an Ed25519 key, not %s", ErrBadSignature, key.Algorithm())
+	}
 	if s.KeyID != CosignerKeyID(s.Name, key) {
 		return fmt.Errorf("%w: key ID %x is another key's", ErrBadSignature, s.KeyID)
 	}
-	return key.Verify(c.cosignMessage(s.Time), s.Signature)
+	return key.VerifyStrict(c.cosignMessage(s.Time), s.Signature)
 }
 
-// MaxCheckpoint is the largest cosigned checkpoint read, in bytes: 256
-// institutions at under 200 bytes each.
+// MaxCheckpoint is the largest cosigned checkpoint read, in bytes:
+// MaxInstitutions lines of under 400 bytes each.
 const MaxCheckpoint = 64 << 10
+
+// validNoteName reports whether s can stand as a checkpoint's origin or a
+// cosigner's name: what C2SP signed-note allows, in visible ASCII.
+func validNoteName(s string) bool {
+	if len(s) == 0 || len(s) > 255 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' || s[i] == '+' {
+			return false
+		}
+	}
+	return true
+}
 
 // ParseCheckpoint reads a signed note that holds exactly origin, size and root
 // and only cosignature/v1 signatures, in the form that Encode writes. No
@@ -95,6 +117,9 @@ const MaxCheckpoint = 64 << 10
 func ParseCheckpoint(data []byte) (*CosignedCheckpoint, error) {
 	bad := func(field, format string, args ...any) (*CosignedCheckpoint, error) {
 		return nil, &FormatError{Code: CodeMalformed, Field: "checkpoint." + field, Reason: fmt.Sprintf(format, args...)}
+	}
+	if len(data) == 0 {
+		return nil, &FormatError{Code: CodeEmpty, Field: "checkpoint", Reason: "there are no bytes"}
 	}
 	if len(data) > MaxCheckpoint {
 		return nil, &FormatError{Code: CodeOversize, Field: "checkpoint", Offset: MaxCheckpoint, Reason: fmt.Sprintf("%d bytes, at most %d are allowed", len(data), MaxCheckpoint)}
@@ -104,10 +129,13 @@ func ParseCheckpoint(data []byte) (*CosignedCheckpoint, error) {
 	}
 	body, sigs, ok := strings.Cut(string(data), "\n\n")
 	lines := strings.Split(body, "\n")
-	if !ok || len(lines) != 3 || lines[0] == "" {
+	if !ok || len(lines) != 3 {
 		return bad("text", "want three lines (origin, size, root), a blank one, and signatures")
 	}
 	c := &CosignedCheckpoint{Origin: lines[0]}
+	if !validNoteName(c.Origin) {
+		return bad("origin", "want 1 to 255 visible ASCII characters without '+'")
+	}
 	size, err := strconv.ParseUint(lines[1], 10, 63)
 	if err != nil {
 		return bad("size", "%q is not a decimal number", lines[1])
@@ -120,14 +148,25 @@ func ParseCheckpoint(data []byte) (*CosignedCheckpoint, error) {
 	for line := range strings.Lines(sigs) {
 		name, b64, ok := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, "— "), "\n"), " ")
 		raw, err := base64.StdEncoding.DecodeString(b64)
-		if !ok || name == "" || err != nil || len(raw) != 4+8+SignatureSize {
+		if !ok || !validNoteName(name) || err != nil || len(raw) != 4+8+SignatureSize {
 			return bad("signature", "%q is not a cosignature/v1 line", line)
 		}
 		t := binary.BigEndian.Uint64(raw[4:])
 		if t > maxTime {
 			return bad("signature", "time %d is not in seconds since 1970", t)
 		}
+		for _, s := range c.Cosignatures {
+			if s.Name == name {
+				return bad("signature", "%s cosigns twice", name)
+			}
+		}
 		c.Cosignatures = append(c.Cosignatures, Cosignature{Name: name, KeyID: [4]byte(raw), Time: int64(t), Signature: raw[12:]})
+		if len(c.Cosignatures) > MaxInstitutions {
+			return bad("signature", "more than %d cosignatures", MaxInstitutions)
+		}
+	}
+	if len(c.Cosignatures) == 0 {
+		return bad("signature", "there is none")
 	}
 	if !bytes.Equal(c.Encode(), data) {
 		return bad("text", "not in the one form this checkpoint is written in")

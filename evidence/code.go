@@ -6,7 +6,8 @@ import "fmt"
 // the chain: every node gives the same code, and no number is used again.
 type Code uint32
 
-// The reasons, in the order in which they are looked for.
+// The reasons. spec/statement.md tells the order in which they are looked for,
+// which is not that of the numbers.
 const (
 	CodeOK                Code = 0  // registered
 	CodeEmpty             Code = 1  // no bytes at all

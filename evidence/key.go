@@ -76,7 +76,10 @@ func ParsePublicKey(der []byte) (*PublicKey, error) {
 	switch {
 	case len(der) == len(spkiEd25519)+32 && bytes.HasPrefix(der, spkiEd25519):
 		k.alg = EdDSA
-		return k, checkEd25519(der[len(spkiEd25519):])
+		if err := checkEd25519(der[len(spkiEd25519):]); err != nil {
+			return nil, err
+		}
+		return k, nil
 	case len(der) == len(spkiP256)+65 && bytes.HasPrefix(der, spkiP256):
 		k.alg = ES256
 		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), der[len(spkiP256):])

@@ -52,20 +52,19 @@ func NewRootSignature(protected, signature []byte) (*RootSignature, error) {
 	c := &cursor{data: protected}
 	c.fields("protected", 4)
 	c.field("protected.alg", labelAlg)
-	r.Algorithm = Algorithm(c.int("protected.alg"))
+	r.Algorithm = c.algorithm("protected.alg")
 	c.field("protected.kid", labelKID)
 	r.KID = c.digest("protected.kid")
 	c.field("protected.claims", labelClaims)
 	c.fields("protected.claims", 3)
 	c.field("protected.claims.iss", claimIss)
-	r.Issuer = string(c.text("protected.claims.iss"))
+	r.Issuer = c.id("protected.claims.iss")
 	c.field("protected.claims.sub", claimSub)
-	r.Log = string(c.text("protected.claims.sub"))
-	c.field("protected.claims.iat", claimIat)
-	iat := c.uint("protected.claims.iat")
-	if r.IssuedAt = int64(iat); iat > maxTime {
-		c.fail(CodeMalformed, "protected.claims.iat", "%d is not in seconds since 1970", iat)
+	if r.Log = string(c.text("protected.claims.sub")); c.err == nil && !validNoteName(r.Log) {
+		c.fail(CodeMalformed, "protected.claims.sub", "want the origin line of a log")
 	}
+	c.field("protected.claims.iat", claimIat)
+	r.IssuedAt = c.seconds("protected.claims.iat")
 	c.field("protected.vds", labelVDS)
 	if vds := c.uint("protected.vds"); c.err == nil && vds != vdsRFC9162 {
 		c.fail(CodeMalformed, "protected.vds", "%d, want 1 (RFC9162_SHA256)", vds)
@@ -77,12 +76,14 @@ func NewRootSignature(protected, signature []byte) (*RootSignature, error) {
 	return r, c.error()
 }
 
-// Verify checks the signature over root with the institution's key.
+// Verify checks the signature over root with the institution's key, strictly:
+// receipts are for other people's verifiers too, and these differ on what only
+// the strict rule refuses.
 func (r *RootSignature) Verify(key *PublicKey, root Digest) error {
 	if key.KID() != r.KID || key.Algorithm() != r.Algorithm {
 		return fmt.Errorf("%w: it is by key %s", ErrBadSignature, r.KID)
 	}
-	return key.Verify(appendSigStructure(nil, r.Protected, root[:]), r.Signature)
+	return key.VerifyStrict(appendSigStructure(nil, r.Protected, root[:]), r.Signature)
 }
 
 // Receipt encodes the receipt for the entry at index in the tree of that size,

@@ -279,10 +279,7 @@ func (s *Statement) parseProtected() error {
 		switch label := c.key("protected", &last); label {
 		case labelAlg:
 			saw |= sawAlg
-			s.Algorithm = Algorithm(c.int("protected.alg"))
-			if c.err == nil && s.Algorithm != EdDSA && s.Algorithm != ES256 && s.Algorithm != SM2SM3 {
-				c.fail(CodeWrongAlgorithm, "protected.alg", "%d is none of -8 (EdDSA), -7 (ES256), %d (SM2-with-SM3)", int64(s.Algorithm), int64(SM2SM3))
-			}
+			s.Algorithm = c.algorithm("protected.alg")
 		case labelContentType:
 			saw |= sawContentType
 			s.ContentType = internContentType(c.text("protected.content-type"))
@@ -341,10 +338,7 @@ func (s *Statement) parseClaims(c *cursor) {
 		}
 		switch want {
 		case claimIss:
-			s.Issuer = string(c.text("protected.claims.iss"))
-			if c.err == nil && !validID(s.Issuer) {
-				c.fail(CodeMalformed, "protected.claims.iss", "want 1 to 64 characters of a-z, 0-9, '-', '.' and ':'")
-			}
+			s.Issuer = c.id("protected.claims.iss")
 		case claimSub:
 			if sub := c.text("protected.claims.sub"); string(sub) == SubjectNewTrail {
 				s.Subject = SubjectNewTrail
@@ -352,11 +346,7 @@ func (s *Statement) parseClaims(c *cursor) {
 				s.Subject = string(sub)
 			}
 		case claimIat:
-			if v := c.uint("protected.claims.iat"); v > maxTime {
-				c.fail(CodeMalformed, "protected.claims.iat", "%d is not in seconds since 1970", v)
-			} else {
-				s.IssuedAt = int64(v)
-			}
+			s.IssuedAt = c.seconds("protected.claims.iat")
 		}
 	}
 }
@@ -376,7 +366,14 @@ func (s *Statement) checkKind(c *cursor, saw int) error {
 	case TypeEnrolment, TypeRevocation:
 		need |= sawContentType
 	default:
-		c.fail(CodeMalformed, "protected.content-type", "%q is not a kind of statement", s.ContentType)
+		switch {
+		case saw&(sawContentType|sawPreimage) == 0:
+			c.fail(CodeMalformed, "protected", "label 3 (content type) or 259 (preimage content type) is missing")
+		case saw&sawPreimage != 0:
+			c.fail(CodeMalformed, "protected.preimage-content-type", "%q is not a kind of statement", s.ContentType)
+		default:
+			c.fail(CodeMalformed, "protected.content-type", "%q is not a kind of statement", s.ContentType)
+		}
 		return c.err
 	}
 	switch {

@@ -35,9 +35,9 @@ func (h TrailHead) Sign(signer Signer) ([]byte, error) {
 	p = appendInt(appendInt(p, claimIat), h.IssuedAt)
 	b := appendHead(nil, majorMap, 5)
 	b = appendBytes(appendInt(b, 1), h.Trail[:])
-	b = appendInt(appendInt(b, 2), int64(h.Count))
+	b = appendHead(appendInt(b, 2), majorUint, h.Count)
 	b = appendBytes(appendInt(b, 3), h.Last[:])
-	b = appendInt(appendInt(b, 4), int64(h.Size))
+	b = appendHead(appendInt(b, 4), majorUint, h.Size)
 	b = appendBytes(appendInt(b, 5), h.Root[:])
 	sig, err := signer.Sign(appendSigStructure(nil, p, b))
 	if err != nil {
@@ -49,6 +49,9 @@ func (h TrailHead) Sign(signer Signer) ([]byte, error) {
 // ParseTrailHead reads a signed trail head strictly; the signature is not checked.
 func ParseTrailHead(data []byte) (*TrailHead, error) {
 	h := new(TrailHead)
+	if len(data) == 0 {
+		return nil, &FormatError{Code: CodeEmpty, Field: "trail-head", Reason: "there are no bytes"}
+	}
 	if len(data) > MaxStatement {
 		return nil, &FormatError{Code: CodeOversize, Field: "trail-head", Offset: MaxStatement, Reason: fmt.Sprintf("%d bytes, at most %d are allowed", len(data), MaxStatement)}
 	}
@@ -65,7 +68,7 @@ func ParseTrailHead(data []byte) (*TrailHead, error) {
 	c = &cursor{data: h.protected}
 	c.fields("protected", 4)
 	c.field("protected.alg", labelAlg)
-	h.alg = Algorithm(c.int("protected.alg"))
+	h.alg = c.algorithm("protected.alg")
 	c.field("protected.content-type", labelContentType)
 	if t := c.text("protected.content-type"); c.err == nil && string(t) != TypeTrailHead {
 		c.fail(CodeMalformed, "protected.content-type", "%q, want %q", t, TypeTrailHead)
@@ -75,14 +78,11 @@ func ParseTrailHead(data []byte) (*TrailHead, error) {
 	c.field("protected.claims", labelClaims)
 	c.fields("protected.claims", 3)
 	c.field("protected.claims.iss", claimIss)
-	h.Institution = string(c.text("protected.claims.iss"))
+	h.Institution = c.id("protected.claims.iss")
 	c.field("protected.claims.sub", claimSub)
 	sub := string(c.text("protected.claims.sub"))
 	c.field("protected.claims.iat", claimIat)
-	iat := c.uint("protected.claims.iat")
-	if h.IssuedAt = int64(iat); iat > maxTime {
-		c.fail(CodeMalformed, "protected.claims.iat", "%d is not in seconds since 1970", iat)
-	}
+	h.IssuedAt = c.seconds("protected.claims.iat")
 	c.end("protected")
 	if c.err != nil {
 		return nil, c.err
@@ -100,19 +100,25 @@ func ParseTrailHead(data []byte) (*TrailHead, error) {
 	c.field("payload.root", 5)
 	h.Root = c.digest("payload.root")
 	c.end("payload")
+	if c.err == nil && (h.Count == 0 || h.Count > h.Size) {
+		c.fail(CodeMalformed, "payload.count", "%d statements in a log of %d", h.Count, h.Size)
+	}
 	if c.err == nil && sub != TrailSubject(h.Trail) {
 		c.fail(CodeMalformed, "protected.claims.sub", "%q is not the trail of the payload", sub)
 	}
 	if c.err == nil && len(h.signature) != SignatureSize {
 		c.fail(CodeMalformed, "signature", "it has %d bytes, want %d", len(h.signature), SignatureSize)
 	}
-	return h, c.error()
+	if c.err != nil {
+		return nil, c.err
+	}
+	return h, nil
 }
 
-// Verify checks the signature with the institution's attestation key.
+// Verify checks the signature with the institution's attestation key, strictly.
 func (h *TrailHead) Verify(key *PublicKey) error {
 	if key.KID() != h.KID || key.Algorithm() != h.alg {
 		return fmt.Errorf("%w: it is by key %s", ErrBadSignature, h.KID)
 	}
-	return key.Verify(appendSigStructure(nil, h.protected, h.payload), h.signature)
+	return key.VerifyStrict(appendSigStructure(nil, h.protected, h.payload), h.signature)
 }
