@@ -50,10 +50,11 @@ func OpenPackage(r io.ReaderAt, size int64) (*Package, error) {
 		return nil, damaged(pathIndex, "crc", "the index was altered: its checksum differs", err)
 	}
 	p := &Package{c: c, objects: map[[2]int]string{}, byStep: map[int]map[string]string{}, members: map[string]map[string]string{}}
-	if v := peekVersion(data); v != "" && v != "1" {
-		return nil, &PackageError{true, pathIndex, "version", "the package is of version " + v + ", this program knows 1: use a newer one", nil}
-	}
-	if err := UnmarshalCanonical(data, &p.Index); err != nil {
+	err = UnmarshalCanonical(data, &p.Index)
+	if err != nil || p.Index.V != 1 {
+		if v := peekVersion(data); v != "" && v != "1" {
+			return nil, &PackageError{true, pathIndex, "version", "the package is of version " + v + ", this program knows 1: use a newer one", nil}
+		}
 		return nil, damaged(pathIndex, "index", err.Error(), err)
 	}
 	if err := p.checkFiles(entries[:len(entries)-1]); err != nil {
