@@ -2,18 +2,121 @@ package main
 
 import (
 	"context"
-	"errors"
+	"crypto/ed25519"
+	"crypto/tls"
+	"fmt"
 	"log/slog"
+	"net"
+	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/api"
+	"github.com/zhenglian/zhenglian/internal/chain"
 	"github.com/zhenglian/zhenglian/internal/institution"
 )
 
-// errNoNode is returned until the chain and the interfaces are wired here.
-var errNoNode = errors.New("this build cannot run a node: the chain is not wired in yet")
+// pendingStatement is the size in bytes that limits.pending_statements counts a
+// statement with; a usual one has 300.
+const pendingStatement = 320
 
-// runNode runs one institution's node until ctx ends. Wiring goes here:
-// chain.Open with the home's consensus and node keys, receipt and cosigning
-// keys, h.Alliance, h.DataDir(), h.PeerAddresses, h.ServerTLS and h.ClientTLS;
-// then the peer interface on h.Config.Peer.Listen and the public interface on
-// h.Config.API.Listen.
-func runNode(context.Context, *institution.Home, *slog.Logger) error { return errNoNode }
+// runNode runs one institution's node until ctx ends: the chain with its peer
+// interface, then, once its stores are at the chain's state, the public one.
+func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) error {
+	log = log.With("institution", h.ID())
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	cfg, err := chainConfig(h)
+	if err != nil {
+		return err
+	}
+	cfg.Log, cfg.Registerer = log, metrics
+	if cfg.PeerListener, err = net.Listen("tcp", h.Config.Peer.Listen); err != nil {
+		return fmt.Errorf("listening for the other institutions: %w", err)
+	}
+	apiListener, err := net.Listen("tcp", h.Config.API.Listen)
+	if err != nil {
+		return fmt.Errorf("listening for the public: %w", err)
+	}
+	node, err := chain.Open(*cfg)
+	if err != nil {
+		return err
+	}
+	limits := api.Limits{RequestsPerSecond: int(h.Config.Limits.RequestsPerSecond), BatchBytes: h.Config.Limits.BodyBytes}
+	if limits.RequestsPerSecond == 0 {
+		limits.RequestsPerSecond = -1 // node.toml: 0 means no limit
+	}
+	apiConfig := api.Config{Node: node, Limits: limits, Language: "zh-CN", Logger: log, Metrics: metrics}
+	if c := h.Config.API; c.TLSCertificate != "" {
+		cert, err := tls.LoadX509KeyPair(under(h.Path, c.TLSCertificate), under(h.Path, c.TLSKey))
+		if err != nil {
+			return fmt.Errorf("certificate of the public interface: %w", err)
+		}
+		apiConfig.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	server, err := api.New(apiConfig)
+	if err != nil {
+		return err
+	}
+	ready := make(chan struct{})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return node.Run(ctx, func() { close(ready) }) })
+	g.Go(func() error {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return apiListener.Close()
+		}
+		log.Info("the node is ready", "api", h.Config.API.Listen, "size", node.Status().Size)
+		return server.Run(ctx, apiListener)
+	})
+	return g.Wait()
+}
+
+// under resolves a path of node.toml, which is relative to that file.
+func under(home, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(home, path)
+}
+
+// chainConfig gathers what the chain needs from this institution's home.
+func chainConfig(h *institution.Home) (*chain.Config, error) {
+	cfg := &chain.Config{
+		Alliance: h.Alliance, Institution: h.ID(), Dir: h.DataDir(),
+		Cosign: h.Key(evidence.UseCosign), Attest: h.Key(evidence.UseAttest),
+		P2PListen: h.Config.P2P.Listen, Peers: map[string]chain.PeerConfig{}, P2PPeers: map[string]string{},
+		PendingBytes: h.Config.Limits.PendingStatements * pendingStatement, DiskReserve: uint64(h.Config.Limits.FreeDiskBytes),
+	}
+	for use, into := range map[evidence.KeyUse]*ed25519.PrivateKey{evidence.UseConsensus: &cfg.Consensus, evidence.UseNode: &cfg.NodeKey} {
+		key, ok := h.Key(use).Private().(ed25519.PrivateKey)
+		if !ok {
+			return nil, fmt.Errorf("the %s key is not Ed25519", use)
+		}
+		*into = key
+	}
+	for _, k := range h.Keys(evidence.UseReceipt) {
+		cfg.Receipts = append(cfg.Receipts, k)
+	}
+	var err error
+	if cfg.PeerTLS, err = h.ServerTLS(); err != nil {
+		return nil, err
+	}
+	for _, id := range h.Peers() {
+		addr, err := h.PeerAddresses(id)
+		if err != nil {
+			return nil, err
+		}
+		client, err := h.ClientTLS(id)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Peers[id] = chain.PeerConfig{Address: addr.Peer, TLS: client}
+		cfg.P2PPeers[id] = addr.P2P
+	}
+	return cfg, nil
+}

@@ -1,0 +1,208 @@
+package chain
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	cmtcfg "github.com/cometbft/cometbft/config"
+	cmted25519 "github.com/cometbft/cometbft/crypto/ed25519"
+	cmtjson "github.com/cometbft/cometbft/libs/json"
+	cmtlog "github.com/cometbft/cometbft/libs/log"
+	"github.com/cometbft/cometbft/node"
+	"github.com/cometbft/cometbft/p2p"
+	"github.com/cometbft/cometbft/privval"
+	"github.com/cometbft/cometbft/proxy"
+	cmttypes "github.com/cometbft/cometbft/types"
+
+	"github.com/zhenglian/zhenglian/evidence"
+)
+
+// defaultTimeouts suit institutions within one country: a round trip of 50 ms
+// leaves room, and a validator that is down costs its turn this long.
+var defaultTimeouts = Timeouts{Propose: 400 * time.Millisecond, Prevote: 200 * time.Millisecond, Precommit: 200 * time.Millisecond}
+
+// startComet starts CometBFT in this process. It replays the blocks that the
+// machine has not applied before it returns.
+func (n *Node) startComet() error {
+	dir := filepath.Join(n.cfg.Dir, "consensus")
+	for _, d := range []string{"config", "data"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return fmt.Errorf("making the consensus directory: %w", err)
+		}
+	}
+	cfg, err := n.cometConfig(dir)
+	if err != nil {
+		return err
+	}
+	pv, err := n.privValidator(filepath.Join(dir, "data", "priv_validator_state.json"))
+	if err != nil {
+		return err
+	}
+	genesis, err := n.genesis()
+	if err != nil {
+		return err
+	}
+	nodeKey := &p2p.NodeKey{PrivKey: cmted25519.PrivKey(n.cfg.NodeKey)}
+	n.comet, err = node.NewNode(cfg, pv, nodeKey, proxy.NewConnSyncLocalClientCreator(&app{n: n}),
+		func() (*cmttypes.GenesisDoc, error) { return genesis, nil },
+		cmtcfg.DefaultDBProvider, node.DefaultMetricsProvider(cfg.Instrumentation), cometLog{n.log})
+	if err != nil {
+		return fmt.Errorf("starting the consensus engine: %w", err)
+	}
+	n.mempool = n.comet.Mempool()
+	if err := n.comet.Start(); err != nil {
+		return fmt.Errorf("starting the consensus engine: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) cometConfig(dir string) (*cmtcfg.Config, error) {
+	cfg := cmtcfg.DefaultConfig().SetRoot(dir)
+	cfg.Moniker = n.id
+	cfg.RPC.ListenAddress = ""
+	cfg.P2P.ListenAddress = "tcp://" + n.cfg.P2PListen
+	cfg.P2P.AddrBookStrict = false
+	cfg.P2P.AllowDuplicateIP = true
+	cfg.P2P.PexReactor = false
+	cfg.P2P.MaxNumInboundPeers = len(n.alliance.Institutions) + 8
+	cfg.P2P.SendRate, cfg.P2P.RecvRate = 200<<20, 200<<20
+	cfg.P2P.FlushThrottleTimeout = time.Millisecond
+	cfg.P2P.PersistentPeersMaxDialPeriod = 2 * time.Second // an institution that comes back is joined at once
+	var ids []string
+	for i := range n.alliance.Institutions {
+		d := &n.alliance.Institutions[i]
+		if d.ID == n.id {
+			continue
+		}
+		raw, err := rawKey(d, evidence.UseNode)
+		if err != nil {
+			return nil, err
+		}
+		addr := n.cfg.P2PPeers[d.ID]
+		if addr == "" {
+			return nil, fmt.Errorf("no address of %s's consensus interface is known", d.ID)
+		}
+		ids = append(ids, string(p2p.PubKeyToID(cmted25519.PubKey(raw)))+"@"+addr)
+	}
+	slices.Sort(ids)
+	cfg.P2P.PersistentPeers = strings.Join(ids, ",")
+	// Each node feeds its own mempool from what it holds, so nothing is gossiped.
+	cfg.Mempool.Broadcast = false
+	cfg.Mempool.Recheck = false
+	cfg.Mempool.CacheSize = 100_000
+	cfg.Mempool.Size = 100_000
+	t := n.cfg.Timeouts
+	or := func(v, d time.Duration) time.Duration {
+		if v == 0 {
+			return d
+		}
+		return v
+	}
+	cfg.Consensus.TimeoutPropose = or(t.Propose, defaultTimeouts.Propose)
+	cfg.Consensus.TimeoutProposeDelta = cfg.Consensus.TimeoutPropose / 2
+	cfg.Consensus.TimeoutPrevote = or(t.Prevote, defaultTimeouts.Prevote)
+	cfg.Consensus.TimeoutPrevoteDelta = cfg.Consensus.TimeoutPrevote / 2
+	cfg.Consensus.TimeoutPrecommit = or(t.Precommit, defaultTimeouts.Precommit)
+	cfg.Consensus.TimeoutPrecommitDelta = cfg.Consensus.TimeoutPrecommit / 2
+	cfg.Consensus.TimeoutCommit = 0
+	cfg.Consensus.SkipTimeoutCommit = true
+	cfg.Consensus.CreateEmptyBlocks = false
+	cfg.Consensus.CreateEmptyBlocksInterval = 0
+	cfg.Consensus.PeerGossipSleepDuration = 5 * time.Millisecond
+	cfg.Storage.DiscardABCIResponses = true
+	cfg.TxIndex.Indexer = "null"
+	cfg.Instrumentation.Prometheus = false
+	return cfg, cfg.ValidateBasic()
+}
+
+func rawKey(d *evidence.Descriptor, use evidence.KeyUse) ([]byte, error) {
+	keys, err := d.PublicKeys(use)
+	if err != nil {
+		return nil, fmt.Errorf("%s key of %s: %w", use, d.ID, err)
+	}
+	return keys[0].Raw(), nil
+}
+
+// genesis derives CometBFT's genesis from the alliance's: one validator an
+// institution, all with the same power.
+func (n *Node) genesis() (*cmttypes.GenesisDoc, error) {
+	created, err := time.Parse(time.RFC3339, n.alliance.Created)
+	if err != nil {
+		return nil, fmt.Errorf("the alliance's time of creation: %w", err)
+	}
+	g := &cmttypes.GenesisDoc{GenesisTime: created, ChainID: n.alliance.ChainID, InitialHeight: 1, ConsensusParams: cmttypes.DefaultConsensusParams()}
+	for i := range n.alliance.Institutions {
+		d := &n.alliance.Institutions[i]
+		raw, err := rawKey(d, evidence.UseConsensus)
+		if err != nil {
+			return nil, err
+		}
+		key := cmted25519.PubKey(raw)
+		g.Validators = append(g.Validators, cmttypes.GenesisValidator{Address: key.Address(), PubKey: key, Power: 10, Name: d.ID})
+	}
+	return g, g.ValidateAndComplete()
+}
+
+// privValidator signs votes with the institution's consensus key, which stays
+// where it is, and keeps on disk what it signed last: without that a restart
+// could sign two blocks of one height.
+func (n *Node) privValidator(stateFile string) (*privval.FilePV, error) {
+	pv := privval.NewFilePV(cmted25519.PrivKey(n.cfg.Consensus), "", stateFile)
+	data, err := os.ReadFile(stateFile)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return pv, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading what was voted last: %w", err)
+	}
+	if err := cmtjson.Unmarshal(data, &pv.LastSignState); err != nil {
+		return nil, &DamagedError{"vote state", fmt.Sprintf("%s: %v; without it this node could vote twice: move the whole data directory away and start again, the node catches up from the others", stateFile, err)}
+	}
+	return pv, nil
+}
+
+func txKey(tx []byte) cmttypes.TxKey { return sha256.Sum256(tx) }
+
+// cometLog passes CometBFT's log on; its debug and info lines are an operator's
+// debug lines.
+type cometLog struct{ log *slog.Logger }
+
+func (l cometLog) Debug(string, ...any)         {}
+func (l cometLog) Info(msg string, kv ...any)   { l.log.Debug("consensus: "+msg, strings2(kv)...) }
+func (l cometLog) Warn(msg string, kv ...any)   { l.log.Warn("consensus: "+msg, strings2(kv)...) }
+func (l cometLog) Error(msg string, kv ...any)  { l.log.Error("consensus: "+msg, strings2(kv)...) }
+func (l cometLog) With(kv ...any) cmtlog.Logger { return cometLog{l.log.With(strings2(kv)...)} }
+
+// strings2 renders CometBFT's values as it would itself: some of them are
+// whole reactors.
+func strings2(kv []any) []any {
+	out := make([]any, len(kv))
+	for i, v := range kv {
+		switch v := v.(type) {
+		case string, int, int32, int64, uint64, bool, time.Duration, nil:
+			out[i] = v
+		case error:
+			out[i] = v.Error()
+		case fmt.Stringer:
+			out[i] = v.String()
+		case json.Marshaler:
+			out[i] = v
+		default:
+			out[i] = fmt.Sprintf("%T", v)
+		}
+	}
+	return out
+}
+
+// catchingUp reports whether the node still fetches old blocks.
+func (n *Node) catchingUp() bool {
+	return !n.started.Load() || n.comet.ConsensusReactor().WaitSync()
+}

@@ -1,0 +1,600 @@
+package chain
+
+import (
+	"context"
+	stded25519 "crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cometbft/cometbft/mempool"
+	"github.com/cometbft/cometbft/node"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/ledger"
+	"github.com/zhenglian/zhenglian/internal/registry"
+	"github.com/zhenglian/zhenglian/internal/sigbatch"
+)
+
+// Config is what one institution's node needs. Keys are this institution's own.
+type Config struct {
+	Alliance    *evidence.Alliance
+	Institution string
+	Dir         string // data directory; made when absent
+
+	Consensus stded25519.PrivateKey // votes on blocks
+	NodeKey   stded25519.PrivateKey // names the node to CometBFT's peers
+	Receipts  []evidence.Signer     // sign roots, in the descriptor's order
+	Cosign    evidence.Signer       // cosigns checkpoints
+	Attest    evidence.Signer       // signs trail heads
+
+	PeerListener net.Listener // other institutions' nodes come in here
+	PeerTLS      *tls.Config  // server side, requires a pinned client certificate
+	P2PListen    string       // CometBFT, host:port
+	Peers        map[string]PeerConfig
+	P2PPeers     map[string]string // institution → host:port of its CometBFT
+
+	PendingBytes int64  // accepted and not committed, own and each peer's; 0: 64 MiB
+	DiskReserve  uint64 // bytes to leave free; 0: 512 MiB
+	Timeouts     Timeouts
+
+	Registerer prometheus.Registerer // nil: metrics are not exported
+	Log        *slog.Logger
+	Now        func() time.Time // nil: time.Now
+}
+
+// Timeouts of consensus; zero fields take the defaults for institutions within
+// one country.
+type Timeouts struct {
+	Propose, Prevote, Precommit time.Duration
+}
+
+// Node is one institution's node: CometBFT validator, state machine, stores,
+// and the exchange with its peers.
+type Node struct {
+	cfg      Config
+	id       string
+	origin   string
+	alliance *evidence.Alliance
+	log      *slog.Logger
+	metrics  *metrics
+	tlsKeys  map[evidence.Digest]string // SHA-256 of a TLS key's SPKI → institution
+
+	reg      *registry.Registry
+	verifier *verifier
+	idx      *index
+	ledger   *ledger.Log
+	batches  *batchStore
+	machine  *machine
+	pool     *pool
+	witness  *witness
+	peers    *peers
+	disk     *disk
+	blocks   mark // height
+
+	comet   *node.Node
+	mempool mempool.Mempool
+
+	queue    chan *submission
+	patience chan struct{}
+	stopping chan struct{}
+	work     errgroup.Group // what outlives the call that started it
+
+	faultsMu sync.Mutex
+	faults   map[string]string
+
+	locMu    sync.Mutex
+	orphans  map[evidence.Digest]location // found on disk at start, not in the index
+	started  atomic.Bool
+	signWake chan struct{}
+	fetching sync.Map // digest → *fetchCall
+}
+
+// Open brings the stores to the last state the chain agreed on and makes the
+// node ready for Run. It may take long: blocks that the index lost are applied
+// again.
+func Open(cfg Config) (*Node, error) {
+	if cfg.PendingBytes == 0 {
+		cfg.PendingBytes = 64 << 20
+	}
+	if cfg.DiskReserve == 0 {
+		cfg.DiskReserve = 512 << 20
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	reg, err := registry.New(cfg.Alliance)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, id: cfg.Institution, origin: cfg.Alliance.Origin(), alliance: cfg.Alliance, log: cfg.Log,
+		metrics: newMetrics(cfg.Registerer), tlsKeys: map[evidence.Digest]string{}, reg: reg,
+		pool: newPool(cfg.PendingBytes), blocks: newMark(),
+		queue: make(chan *submission, 1024), patience: make(chan struct{}, patienceMax), stopping: make(chan struct{}),
+		faults: map[string]string{}, orphans: map[evidence.Digest]location{}, signWake: make(chan struct{}, 1),
+	}
+	for _, d := range cfg.Alliance.Institutions {
+		keys, err := d.PublicKeys(evidence.UseTLS)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			n.tlsKeys[k.KID()] = d.ID
+		}
+	}
+	n.disk = &disk{dir: cfg.Dir, reserve: cfg.DiskReserve, log: cfg.Log}
+	n.verifier = &verifier{reg: reg, ed: sigbatch.New(sigbatch.Config{KeyCache: 1 << 17, Parallel: 1}), parallel: runtime.GOMAXPROCS(0)}
+	n.witness = newWitness(n)
+	n.peers = newPeers(n)
+	return n, n.openStores()
+}
+
+func (n *Node) openStores() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.closeStores())
+		}
+	}()
+	if n.idx, err = openIndex(filepath.Join(n.cfg.Dir, "index"), n.log); err != nil {
+		return err
+	}
+	n.disk.check()
+	if n.ledger, err = ledger.Open(filepath.Join(n.cfg.Dir, "ledger")); err != nil {
+		if errors.Is(err, ledger.ErrDamaged) {
+			return &DamagedError{"ledger", fmt.Sprintf("%v; move %s and %s away and start again: they are computed anew from the blocks and batches",
+				err, filepath.Join(n.cfg.Dir, "ledger"), filepath.Join(n.cfg.Dir, "index"))}
+		}
+		return fmt.Errorf("opening the ledger: %w", err)
+	}
+	n.machine = &machine{log: n.log, idx: n.idx, ledger: n.ledger, reg: n.reg, verify: n.verifier, recent: map[uint64]evidence.Digest{}}
+	var from location
+	if v, err := n.idx.get([]byte{'S'}); err != nil {
+		return err
+	} else if v != nil {
+		st, err := decodeState(v)
+		if err != nil {
+			return err
+		}
+		from = st.Safe
+	}
+	n.batches, err = openBatchStore(filepath.Join(n.cfg.Dir, "batches"), from, n.log, func(d evidence.Digest, loc location, _ []byte) {
+		n.orphans[d] = loc
+	}, func(loc location) {
+		n.fault("batch store", fmt.Sprintf("segment %08d.seg is damaged at byte %d, %d bytes; what was there is fetched from the other institutions when it is needed", loc.seg, loc.off, loc.size))
+	})
+	return err
+}
+
+func (n *Node) closeStores() error {
+	var errs []error
+	if n.batches != nil {
+		errs = append(errs, n.batches.close())
+	}
+	if n.ledger != nil {
+		errs = append(errs, n.ledger.Close())
+	}
+	if n.idx != nil {
+		errs = append(errs, n.idx.db.Flush(), n.idx.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Run runs the node until ctx ends. ready, if not nil, is called once when
+// the stores are at the chain's state and requests can be served.
+func (n *Node) Run(ctx context.Context, ready func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStore()
+	var storeDone sync.WaitGroup
+	storeDone.Go(func() { _ = n.batches.run(storeCtx) })
+
+	g.Go(func() error {
+		err := n.peers.server.Serve(tls.NewListener(n.cfg.PeerListener, n.cfg.PeerTLS))
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("peer interface: %w", err)
+	})
+	g.Go(func() error { return n.disk.run(ctx) })
+	for _, q := range n.peers.byID {
+		g.Go(func() error { return n.peers.runPush(ctx, q) })
+		g.Go(func() error { return n.peers.runPush(ctx, q) }) // two at once hide the round trip
+		g.Go(func() error { return n.peers.runWitness(ctx, q) })
+	}
+	g.Go(func() error {
+		if err := n.start(ctx); err != nil {
+			return err
+		}
+		if ready != nil {
+			ready()
+		}
+		g.Go(func() error { return n.runBatcher(ctx) })
+		g.Go(func() error { return n.runSigner(ctx) })
+		return n.runKeeper(ctx)
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		close(n.stopping)
+		return n.peers.server.Close()
+	})
+	err := g.Wait()
+	if n.comet != nil && n.comet.IsRunning() {
+		if stop := n.comet.Stop(); stop != nil {
+			err = errors.Join(err, stop)
+		}
+		n.comet.Wait()
+	}
+	err = errors.Join(err, n.work.Wait())
+	stopStore()
+	storeDone.Wait()
+	return errors.Join(err, n.closeStores())
+}
+
+// start loads the state, lets CometBFT replay what the index lost, takes up the
+// batches that a crash left uncommitted, and joins the consensus.
+func (n *Node) start(ctx context.Context) error {
+	if err := n.machine.load(ctx, n.blockBatch); err != nil {
+		return err
+	}
+	if err := n.witness.load(); err != nil {
+		return err
+	}
+	n.blocks.raise(uint64(n.machine.cur.Load().Height))
+	if err := n.startComet(); err != nil {
+		return err
+	}
+	if err := n.witness.resign(); err != nil {
+		return err
+	}
+	n.started.Store(true)
+	return n.adoptOrphans(ctx)
+}
+
+// adoptOrphans offers again what is durable here and not in the log: it may
+// have been accepted from a client just before a crash.
+func (n *Node) adoptOrphans(ctx context.Context) error {
+	n.locMu.Lock()
+	orphans := n.orphans
+	n.orphans = map[evidence.Digest]location{}
+	n.locMu.Unlock()
+	adopted := 0
+	for d, loc := range orphans {
+		if committed, err := n.committed(d); err != nil {
+			return err
+		} else if committed {
+			continue
+		}
+		raw, err := n.batches.get(d, loc)
+		if err != nil {
+			n.log.Warn("an uncommitted batch cannot be read", "batch", d, "error", err)
+			continue
+		}
+		b, err := decodeBatch(raw)
+		if err != nil {
+			n.log.Warn("an uncommitted batch is none", "batch", d, "error", err)
+			continue
+		}
+		n.verifier.verify(b.items)
+		b.loc = loc
+		finish, ok := n.pool.reserve(n.id, len(raw), loc)
+		if !ok {
+			// More than the limit was accepted: the rest waits on disk for the
+			// next start, and safe stays before it because finish never comes.
+			n.log.Warn("more uncommitted batches than may wait; the rest is taken up at the next start")
+			return nil
+		}
+		p := finish(&pending{batch: b, from: n.id, since: n.now(), done: make(chan struct{})})
+		n.peers.push(p)
+		adopted++
+	}
+	if adopted > 0 {
+		n.log.Info("took up batches that were accepted and not yet in the log", "batches", adopted)
+	}
+	return ctx.Err()
+}
+
+func (n *Node) now() time.Time { return n.cfg.Now() }
+
+// committed reports whether a batch is in the log.
+func (n *Node) committed(d evidence.Digest) (bool, error) {
+	v, err := n.idx.get(digestKey('b', d))
+	return v != nil, err
+}
+
+var errNotBatch = errors.New("not a batch")
+
+// admit takes a batch from a peer: decoded, verified, durable, in the mempool.
+// A batch held or committed already is no error.
+func (n *Node) admit(ctx context.Context, raw []byte, from string) (*pending, error) {
+	digest := evidence.SumSHA256(raw)
+	if p := n.pool.get(digest); p != nil {
+		return p, nil
+	}
+	if committed, err := n.committed(digest); err != nil || committed {
+		return nil, err
+	}
+	call := &fetchCall{done: make(chan struct{})}
+	if other, busy := n.fetching.LoadOrStore(digest, call); busy {
+		c := other.(*fetchCall)
+		select {
+		case <-c.done:
+			return c.p, c.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	defer func() {
+		n.fetching.Delete(digest)
+		close(call.done)
+	}()
+	call.p, call.err = n.admitOnce(ctx, raw, from)
+	return call.p, call.err
+}
+
+// fetchCall lets one batch that comes from several sides be verified once.
+type fetchCall struct {
+	done chan struct{}
+	p    *pending
+	err  error
+}
+
+func (n *Node) admitOnce(ctx context.Context, raw []byte, from string) (*pending, error) {
+	if n.disk.full.Load() {
+		return nil, ErrDiskFull
+	}
+	b, err := decodeBatch(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotBatch, err)
+	}
+	n.verifier.verify(b.items)
+	p, err := n.store(context.WithoutCancel(ctx), b, from)
+	if err != nil {
+		return nil, err
+	}
+	// It may have been committed meanwhile, by a block that fetched it.
+	if committed, err := n.committed(b.digest); err != nil {
+		return nil, err
+	} else if committed {
+		n.pool.remove(b.digest)
+		return p, nil
+	}
+	n.offer(p)
+	return p, nil
+}
+
+// offer puts a batch into this node's own mempool.
+func (n *Node) offer(p *pending) {
+	if !n.started.Load() {
+		return
+	}
+	if err := n.mempool.CheckTx(p.tx(), nil, mempool.TxInfo{}); err != nil && !errors.Is(err, mempool.ErrTxInCache) {
+		n.log.Warn("the mempool does not take a batch; it is offered again", "batch", p.digest, "error", err)
+	}
+}
+
+// forget takes a useless transaction out of the mempool.
+func (n *Node) forget(tx []byte) {
+	n.work.Go(func() error { // CometBFT holds a lock while it prepares a proposal
+		_ = n.mempool.RemoveTxByKey(txKey(tx)) // gone already is as well
+		return nil
+	})
+}
+
+// obtain returns a batch that is verified and durable here, fetching it from
+// the peers when it is not.
+func (n *Node) obtain(ctx context.Context, digest evidence.Digest) (*batch, error) {
+	if p := n.pool.get(digest); p != nil {
+		return p.batch, nil
+	}
+	if c, busy := n.fetching.Load(digest); busy {
+		select {
+		case <-c.(*fetchCall).done:
+			if p := n.pool.get(digest); p != nil {
+				return p.batch, nil
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	raw, err := n.localOrFetch(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	p, err := n.admit(ctx, raw, n.id)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nil, errors.New("it was committed already")
+	}
+	return p.batch, nil
+}
+
+// localOrFetch returns a batch's bytes from disk, where a crash may have left
+// it, or from a peer; a push that is on its way is given a moment first.
+func (n *Node) localOrFetch(ctx context.Context, digest evidence.Digest) ([]byte, error) {
+	n.locMu.Lock()
+	loc, ok := n.orphans[digest]
+	n.locMu.Unlock()
+	if ok {
+		if raw, err := n.batches.get(digest, loc); err == nil {
+			return raw, nil
+		}
+	}
+	n.metrics.fetched.Inc()
+	return n.peers.fetch(ctx, digest)
+}
+
+// mustObtain is obtain for a decided block: it tries until it has the batch.
+func (n *Node) mustObtain(ctx context.Context, digest evidence.Digest) (*batch, error) {
+	said := false
+	for {
+		tryCtx, cancel := context.WithTimeout(ctx, peerTimeout)
+		b, err := n.obtainDecided(tryCtx, digest)
+		cancel()
+		if err == nil {
+			if said {
+				n.clearFault("batches")
+			}
+			return b, nil
+		}
+		if !said {
+			n.log.Warn("waiting for a batch that the alliance committed", "batch", digest, "error", err)
+			n.fault("batches", fmt.Sprintf("batch %s, which the alliance committed, is not to be had yet: %v", digest, err))
+			said = true
+		}
+		select {
+		case <-n.stopping:
+			return nil, ErrStopping
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// obtainDecided differs from obtain in what it does with a batch found on this
+// node's own disk: it is durable where it lies and is not written again.
+func (n *Node) obtainDecided(ctx context.Context, digest evidence.Digest) (*batch, error) {
+	if p := n.pool.get(digest); p != nil {
+		return p.batch, nil
+	}
+	n.locMu.Lock()
+	loc, ok := n.orphans[digest]
+	n.locMu.Unlock()
+	if ok {
+		if raw, err := n.batches.get(digest, loc); err == nil {
+			b, err := decodeBatch(raw)
+			if err != nil {
+				return nil, err
+			}
+			n.verifier.verify(b.items)
+			b.loc = loc
+			return b, nil
+		}
+	}
+	return n.obtain(ctx, digest)
+}
+
+// applyBlock gives the block to the machine, waiting when the disk is full: a
+// decided block cannot be refused.
+func (n *Node) applyBlock(ctx context.Context, height, blockTime int64, batches []*batch) (*applied, error) {
+	return n.machine.apply(height, blockTime, batches, n.pool.safe(n.batches.endsAt(), batches))
+}
+
+// afterCommit answers those who wait for this block and has its root signed.
+func (n *Node) afterCommit(a *applied) {
+	for bi, b := range a.batches {
+		n.locMu.Lock()
+		delete(n.orphans, b.digest)
+		n.locMu.Unlock()
+		for _, r := range a.results[bi] {
+			n.metrics.results.WithLabelValues(r.code.String()).Inc()
+		}
+		if p := n.pool.remove(b.digest); p != nil {
+			p.results = a.results[bi]
+			close(p.done)
+		}
+	}
+	n.metrics.size.Set(float64(a.next.Size))
+	n.metrics.height.Set(float64(a.next.Height))
+	n.blocks.raise(uint64(a.next.Height))
+	if len(a.entries) > 0 {
+		select {
+		case n.signWake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// runSigner signs roots outside the consensus's own path. Blocks that come
+// while it signs are covered by the next signature: a later root serves every
+// earlier statement.
+func (n *Node) runSigner(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.signWake:
+		}
+		cur := n.machine.cur.Load()
+		b, ok, err := n.idx.boundaryAt(cur.Size)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if err := n.witness.sign(b); err != nil {
+			return err
+		}
+	}
+}
+
+// runKeeper flushes the index now and then, so that little has to be replayed,
+// and gives up peers' batches that nobody proposes.
+func (n *Node) runKeeper(ctx context.Context) error {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	flushed := n.machine.cur.Load().Height
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if h := n.machine.cur.Load().Height; h != flushed {
+			if err := n.ledger.Sync(); err != nil && !isNoSpace(err) {
+				return fmt.Errorf("syncing the ledger: %w", err)
+			}
+			if !n.disk.full.Load() {
+				if _, err := n.idx.db.AsyncFlush(); err != nil {
+					return fmt.Errorf("flushing the index: %w", err)
+				}
+				flushed = h
+			}
+		}
+		for _, p := range n.pool.older(n.now().Add(-expireAfter), n.id) {
+			n.log.Warn("giving up a batch that nobody proposed", "from", p.from, "batch", p.digest)
+			n.pool.remove(p.digest)
+			n.forget(p.tx())
+		}
+	}
+}
+
+const (
+	flushEvery = 20 * time.Second
+	// expireAfter is how long a peer's batch may wait for a block. Its maker
+	// never gives it up and pushes it again.
+	expireAfter = 10 * time.Minute
+)
+
+func (n *Node) fault(store, sentence string) {
+	n.faultsMu.Lock()
+	defer n.faultsMu.Unlock()
+	if n.faults[store] != sentence {
+		n.faults[store] = sentence
+		n.log.Error("fault", "store", store, "what", sentence)
+	}
+}
+
+func (n *Node) clearFault(store string) {
+	n.faultsMu.Lock()
+	defer n.faultsMu.Unlock()
+	delete(n.faults, store)
+}
