@@ -1,0 +1,355 @@
+// Package local runs a whole alliance on one machine, every institution as
+// processes of its own, for the demonstration, the benchmark and the scenarios.
+//
+//	New ─► institution init (a process each) ─► alliance genesis ─► institution join
+//	Start ─► zhenglian node (a process each) ─► ready
+//	Stop, Kill ─► SIGTERM, SIGKILL
+//
+// This process never opens an institution's home: it starts programs that each
+// open one, and reads the public descriptors. Children die with it.
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/zhenglian/zhenglian/evidence"
+)
+
+// Spec says what institution to found.
+type Spec struct {
+	ID, Name string
+	Kind     evidence.InstitutionKind
+	Args     []string // more flags of institution init, such as --sm2
+}
+
+// Config of an alliance on this machine. Binary and Dir are required.
+type Config struct {
+	Binary       string // the zhenglian program
+	Dir          string // for everything; made when absent, must hold no alliance
+	Name, Slug   string
+	Institutions []Spec
+	Env          []string // more environment of every process, such as settings of the nodes
+	// Host the institutions listen on; 127.0.0.1 when empty. Ports are free ones.
+	Host string
+}
+
+// Alliance is a founded alliance. Its methods may be called from one goroutine.
+type Alliance struct {
+	cfg   Config
+	Nodes []*Node
+	// Genesis is the path of alliance.json, Policy of the trust policy.
+	Genesis, Policy string
+	Alliance        *evidence.Alliance
+}
+
+// Node is one institution's node.
+type Node struct {
+	Spec
+	Home    string
+	API     string // base URL
+	Peer    string // host:port
+	P2P     string // host:port
+	LogFile string
+	binary  string
+	env     []string
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+}
+
+// New founds the alliance: homes, keys, genesis, joined.
+func New(ctx context.Context, cfg Config) (*Alliance, error) {
+	if cfg.Host == "" {
+		cfg.Host = "127.0.0.1"
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the alliance's directory: %w", err)
+	}
+	a := &Alliance{cfg: cfg, Genesis: filepath.Join(cfg.Dir, "alliance.json"), Policy: filepath.Join(cfg.Dir, "policy.json")}
+	ports, err := freePorts(cfg.Host, 3*len(cfg.Institutions))
+	if err != nil {
+		return nil, err
+	}
+	genesis := []string{"alliance", "genesis", "--name", cfg.Name, "--slug", cfg.Slug, "--out", a.Genesis}
+	for i, s := range cfg.Institutions {
+		p := ports[3*i:]
+		n := &Node{Spec: s, Home: filepath.Join(cfg.Dir, s.ID), API: "http://" + p[0], Peer: p[1], P2P: p[2],
+			LogFile: filepath.Join(cfg.Dir, s.ID+".log"), binary: cfg.Binary, env: cfg.Env}
+		args := append([]string{"institution", "init", "--home", n.Home, "--id", s.ID, "--name", s.Name, "--kind", string(s.Kind),
+			"--api", n.API, "--peer", n.Peer, "--p2p", n.P2P}, s.Args...)
+		if _, err := Run(ctx, cfg.Binary, cfg.Env, args...); err != nil {
+			return nil, err
+		}
+		genesis = append(genesis, filepath.Join(n.Home, "descriptor.json"))
+		a.Nodes = append(a.Nodes, n)
+	}
+	if _, err := Run(ctx, cfg.Binary, cfg.Env, genesis...); err != nil {
+		return nil, err
+	}
+	for _, n := range a.Nodes {
+		if _, err := Run(ctx, cfg.Binary, cfg.Env, "institution", "join", "--home", n.Home, a.Genesis); err != nil {
+			return nil, err
+		}
+	}
+	data, err := os.ReadFile(a.Genesis)
+	if err != nil {
+		return nil, err
+	}
+	if a.Alliance, err = evidence.ParseAlliance(data); err != nil {
+		return nil, fmt.Errorf("reading the genesis: %w", err)
+	}
+	policy, err := evidence.PolicyFromAlliance(a.Alliance)
+	if err != nil {
+		return nil, err
+	}
+	text, err := policy.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return a, os.WriteFile(a.Policy, text, 0o644)
+}
+
+// freePorts returns host:port addresses nobody listens on. Another program can
+// take one before the node does; the node then says so.
+func freePorts(host string, n int) ([]string, error) {
+	var out []string
+	var open []net.Listener
+	defer func() {
+		for _, l := range open {
+			_ = l.Close()
+		}
+	}()
+	for range n {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			return nil, fmt.Errorf("looking for a free port: %w", err)
+		}
+		open = append(open, l)
+		out = append(out, l.Addr().String())
+	}
+	return out, nil
+}
+
+// Command prepares a process of the program that dies with this one.
+func Command(ctx context.Context, binary string, env []string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// Run runs the program to its end and returns what it printed.
+func Run(ctx context.Context, binary string, env []string, args ...string) (string, error) {
+	var stderr strings.Builder
+	cmd := Command(ctx, binary, env, args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return string(out), fmt.Errorf("zhenglian %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return string(out), nil
+}
+
+// Start starts every node and waits until all are ready.
+func (a *Alliance) Start(ctx context.Context) error {
+	for _, n := range a.Nodes {
+		if err := n.Start(ctx); err != nil {
+			return err
+		}
+	}
+	return a.WaitReady(ctx)
+}
+
+// WaitReady returns when every node answers that it is ready.
+func (a *Alliance) WaitReady(ctx context.Context) error {
+	for _, n := range a.Nodes {
+		if err := n.WaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop stops every node and waits for it.
+func (a *Alliance) Stop() error {
+	var errs []error
+	for _, n := range a.Nodes {
+		n.signal(syscall.SIGTERM)
+	}
+	for _, n := range a.Nodes {
+		errs = append(errs, n.Stop())
+	}
+	return errors.Join(errs...)
+}
+
+// Node returns the node of an institution, nil when there is none.
+func (a *Alliance) Node(id string) *Node {
+	for _, n := range a.Nodes {
+		if n.ID == id {
+			return n
+		}
+	}
+	return nil
+}
+
+// Start starts the node's process; its log is appended to LogFile.
+func (n *Node) Start(ctx context.Context, env ...string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd != nil {
+		return fmt.Errorf("the node of %s runs already", n.ID)
+	}
+	log, err := os.OpenFile(n.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	cmd := Command(context.WithoutCancel(ctx), n.binary, append(append([]string{}, n.env...), env...), "node", "--home", n.Home)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr.Setpgid = true // a Ctrl-C in the terminal is for us to pass on
+	if err := cmd.Start(); err != nil {
+		return errors.Join(fmt.Errorf("starting the node of %s: %w", n.ID, err), log.Close())
+	}
+	n.cmd, n.done, n.err = cmd, make(chan struct{}), nil
+	go func(done chan struct{}) { // ends with the process, which Stop and Kill wait for
+		err := cmd.Wait()
+		n.mu.Lock()
+		n.err = errors.Join(err, log.Close())
+		n.cmd = nil
+		n.mu.Unlock()
+		close(done)
+	}(n.done)
+	return nil
+}
+
+// PID returns the process's number, 0 when it does not run.
+func (n *Node) PID() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd == nil {
+		return 0
+	}
+	return n.cmd.Process.Pid
+}
+
+func (n *Node) signal(s syscall.Signal) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd != nil {
+		_ = n.cmd.Process.Signal(s) // gone already is as well
+	}
+}
+
+// stopTime is how long a node may take to stop before it is killed.
+const stopTime = 20 * time.Second
+
+// Stop asks the node to stop and waits. The error says how it ended when that
+// was not by its own will.
+func (n *Node) Stop() error {
+	n.mu.Lock()
+	done := n.done
+	n.mu.Unlock()
+	if done == nil {
+		return nil
+	}
+	n.signal(syscall.SIGTERM)
+	select {
+	case <-done:
+	case <-time.After(stopTime):
+		n.signal(syscall.SIGKILL)
+		<-done
+		return fmt.Errorf("the node of %s did not stop in %s and was killed", n.ID, stopTime)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err != nil {
+		return fmt.Errorf("node of %s: %w; see %s", n.ID, n.err, n.LogFile)
+	}
+	return nil
+}
+
+// Kill ends the node as a power cut would, and waits.
+func (n *Node) Kill() {
+	n.mu.Lock()
+	done := n.done
+	n.mu.Unlock()
+	if done == nil {
+		return
+	}
+	n.signal(syscall.SIGKILL)
+	<-done
+}
+
+// WaitReady returns when the node says it is ready, or an error when it ends
+// before, with the last lines of its log.
+func (n *Node) WaitReady(ctx context.Context) error {
+	n.mu.Lock()
+	done := n.done
+	n.mu.Unlock()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.API+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the node of %s is not ready: %w; see %s", n.ID, ctx.Err(), n.LogFile)
+		case <-done:
+			return fmt.Errorf("the node of %s ended: %s", n.ID, n.LogTail(5))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// LogTail returns the last lines of the node's log.
+func (n *Node) LogTail(lines int) string {
+	data, err := os.ReadFile(n.LogFile)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// Status asks the node where it stands; the answer is its /api/v1/status.
+func (n *Node) Status(ctx context.Context) (s Status, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.API+"/api/v1/status", nil)
+	if err != nil {
+		return s, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return s, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return s, json.NewDecoder(resp.Body).Decode(&s)
+}
+
+// Status is the part of a node's answer that callers here look at.
+type Status struct {
+	Height        int64           `json:"height"`
+	Size          uint64          `json:"size"`
+	Root          evidence.Digest `json:"root"`
+	WitnessedSize uint64          `json:"witnessed_size"`
+	Ready         bool            `json:"ready"`
+	Reasons       []string        `json:"reasons"`
+}
