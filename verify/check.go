@@ -159,6 +159,8 @@ func formatParts(err error) (code, field, offset, detail string) {
 func (r *run) finish() *Report {
 	rep := r.rep
 	rep.Verdict = Matches
+	// What concerns the whole first, then step by step, as a reader goes.
+	sort.SliceStable(rep.Checks, func(i, j int) bool { return rep.Checks[i].Subject.Step < rep.Checks[j].Subject.Step })
 	for i := range rep.Checks {
 		c := &rep.Checks[i]
 		rep.Verdict = Weakest(rep.Verdict, c.Verdict)
@@ -235,7 +237,7 @@ func (r *run) notProven() {
 		if w.Demo {
 			add(because("not-proven-demo-identity", "member", w.Member))
 		}
-		add(because("not-proven-identity-"+fmt.Sprint(min(max(w.Assurance, 0), 3)), "member", w.Member))
+		add(because("not-proven-identity", "member", w.Member, "assurance", w.Assurance))
 	}
 	if len(r.rep.Steps) > 0 && r.policy != nil {
 		add(because("not-proven-collusion", "quorum", r.policy.Quorum, "institutions", len(r.policy.Institutions)))

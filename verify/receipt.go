@@ -44,7 +44,7 @@ func (r *run) checkReceipts(at Subject, entry evidence.Digest, position *uint64,
 		if t, twice := times[f.institution]; !twice || rec.IssuedAt < t {
 			times[f.institution] = rec.IssuedAt
 		}
-		reg.witnesses = append(reg.witnesses, Witness{Institution: f.institution, Name: r.policy.Institution(f.institution).Name, TreeSize: rec.TreeSize, Time: clockText(rec.IssuedAt)})
+		reg.witnesses = append(reg.witnesses, Witness{Institution: f.institution, TreeSize: rec.TreeSize, Time: clockText(rec.IssuedAt)})
 	}
 	if r.policy == nil {
 		r.check("quorum", at, Undetermined, because("no-keys"), ClauseUnaltered, ClausePlatform)

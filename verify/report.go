@@ -68,6 +68,9 @@ type Basis struct {
 	Name         string          `json:"name,omitempty"`
 	Quorum       int             `json:"quorum,omitempty"`
 	Institutions int             `json:"institutions,omitempty"`
+	// Names of the institutions by id, in a report whose basis is trusted; a
+	// package's own names are nobody's word.
+	Names map[string]string `json:"names,omitempty"`
 }
 
 // PackageRef names the very bytes that were checked.
@@ -109,7 +112,6 @@ type Bracket struct {
 // Witness is one institution's receipt for a step that verified.
 type Witness struct {
 	Institution string `json:"institution"`
-	Name        string `json:"name"`
 	TreeSize    uint64 `json:"tree_size"`
 	Time        string `json:"time"` // block time of the root, RFC 3339 in UTC
 }

@@ -183,7 +183,7 @@ func (r *run) checkPerson(s *step, at Subject) {
 	case !p.Commitment.IsZero() && !m.commitment.IsZero() && p.Commitment != m.commitment:
 		r.check("person", at, DoesNotMatch, because("person-commitment", "member", p.Member), ClauseBefore)
 	default:
-		r.check("person", at, Matches, because("person-enrolled-"+string(rune('0'+min(max(m.assurance, 0), 3))), "member", p.Member), ClauseBefore)
+		r.check("person", at, Matches, because("person-enrolled", "member", p.Member, "assurance", m.assurance), ClauseBefore)
 	}
 	if p.Demo && m == s.signer {
 		r.rep.Steps[s.n-1].Who.Demo = true

@@ -43,6 +43,12 @@ func (r *run) establishTrust() {
 	if r.policy != nil {
 		b := &r.rep.Basis
 		b.Alliance, b.Name, b.Quorum, b.Institutions = r.policy.Alliance, r.policy.Name, r.policy.Quorum, len(r.policy.Institutions)
+		if r.trusted {
+			b.Names = make(map[string]string, len(r.policy.Institutions))
+			for i := range r.policy.Institutions {
+				b.Names[r.policy.Institutions[i].ID] = r.policy.Institutions[i].Name
+			}
+		}
 	}
 }
 
