@@ -1,0 +1,14 @@
+#!/bin/sh
+# What the tests need beyond Go: programs that judge from outside, the npm
+# packages of independent implementations, the demo's files, and our own programs.
+set -eu
+sh scripts/install.sh openssl unzip ffmpeg gcc git node npm
+for lock in $(find test -name package-lock.json -not -path '*/node_modules/*'); do
+	dir=$(dirname "$lock")
+	cmp -s "$lock" "$dir/node_modules/.installed" && continue
+	echo "Installing the npm packages of $dir."
+	(cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null)
+	cp "$lock" "$dir/node_modules/.installed"
+done
+sh scripts/samples.sh out/samples
+sh scripts/build.sh false
