@@ -114,7 +114,7 @@ func (a *app) enrol(ctx context.Context, o enrolOptions) error {
 	if err != nil {
 		return err
 	}
-	answer, err := a.submit(ctx, nodeURL(h, o.node), p.Statement, o.timeout)
+	position, err := a.submit(ctx, nodeURL(h, o.node), p.Statement, o.timeout)
 	if err != nil {
 		var refused *refusedError
 		if errors.As(err, &refused) {
@@ -123,7 +123,7 @@ func (a *app) enrol(ctx context.Context, o enrolOptions) error {
 		}
 		return err
 	}
-	p.Enrolment.Position = answer.Position
+	p.Enrolment.Position = position
 	if data, err = evidence.MarshalCanonical(&p.Enrolment); err != nil {
 		return err
 	}
@@ -258,11 +258,11 @@ func newMemberRevoke(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			answer, err := a.submit(cmd.Context(), nodeURL(h, node), s.Bytes(), timeout)
+			position, err := a.submit(cmd.Context(), nodeURL(h, node), s.Bytes(), timeout)
 			if err != nil {
 				return err
 			}
-			a.say("密钥 %s 已吊销，自日志位置 %d 起生效。", "The key %s is revoked from log position %d on.", kid, answer.Position)
+			a.say("密钥 %s 已吊销，自日志位置 %d 起生效。", "The key %s is revoked from log position %d on.", kid, position)
 			return nil
 		},
 	}
