@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"runtime/pprof"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -27,6 +29,11 @@ const pendingStatement = 320
 // interface, then, once its stores are at the chain's state, the public one.
 func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) error {
 	log = log.With("institution", h.ID())
+	stopProfile, err := startProfile(h)
+	if err != nil {
+		return err
+	}
+	defer stopProfile()
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	cfg, err := chainConfig(h)
@@ -74,6 +81,26 @@ func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) error {
 		return server.Run(ctx, apiListener)
 	})
 	return g.Wait()
+}
+
+// startProfile writes a CPU profile of the whole run when the environment asks
+// for one; bench does, for the first institution alone.
+func startProfile(h *institution.Home) (stop func(), err error) {
+	path := os.Getenv("ZHENGLIAN_PROFILE")
+	if path == "" || h.Alliance.Institutions[0].ID != h.ID() {
+		return func() {}, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("the profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close() // a profile that is not whole says so when it is read
+	}, nil
 }
 
 // under resolves a path of node.toml, which is relative to that file.
