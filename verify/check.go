@@ -198,6 +198,9 @@ func (r *run) summarise() {
 			}
 		}
 		rep.Summary = because("summary-does-not-match", "count", bad, "first", first.ID)
+		if first.Subject.Path != "" {
+			rep.Summary = because("summary-does-not-match-at", "count", bad, "first", first.ID, "path", first.Subject.Path)
+		}
 	case rep.Verdict == Matches:
 		rep.Summary = because("summary-matches", "steps", len(rep.Steps), "alliance", rep.Basis.Name)
 	case rep.Basis.Kind == "none":
