@@ -44,6 +44,7 @@ line is wrong, and nothing was done.`),
 		newAllianceCommand(a),
 		newMemberCommand(a),
 		newNodeCommand(a),
+		newDemoCommand(a),
 		newBenchCommand(a),
 		newVersionCommand(a),
 	)
