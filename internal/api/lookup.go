@@ -119,18 +119,14 @@ func (i *positionInput) parse() (uint64, error) {
 	return parseUint("position", i.Position, 0, maxPosition)
 }
 
-type pageInput struct {
-	From  string `query:"from" doc:"Where the page begins" pattern:"^[0-9]*$"`
-	Limit string `query:"limit" doc:"At most this many, 1 to 1000; 100 when absent" pattern:"^[0-9]*$"`
-}
-
 const maxPage = 1000
 
-func (i *pageInput) parse() (from uint64, limit int, err error) {
-	if from, err = parseUint("from", i.From, 0, maxPosition); err != nil {
+// parsePage reads where a page begins and its length.
+func parsePage(fromText, limitText string) (from uint64, limit int, err error) {
+	if from, err = parseUint("from", fromText, 0, maxPosition); err != nil {
 		return 0, 0, err
 	}
-	n, err := parseUint("limit", i.Limit, 100, maxPage)
+	n, err := parseUint("limit", limitText, 100, maxPage)
 	if err == nil && n == 0 {
 		err = fail(http.StatusBadRequest, "bad-request", "limit", "want a number from 1 to %d", maxPage)
 	}
@@ -213,16 +209,17 @@ func (s *Server) receiptMap(position uint64) (ReceiptMap, error) {
 }
 
 type trailInput struct {
-	digestInput
-	pageInput
+	Digest string `path:"digest" doc:"Digest of the opening statement, 64 lower-case hexadecimal digits" pattern:"^[0-9a-f]{64}$"`
+	From   string `query:"from" doc:"Where the page begins" pattern:"^[0-9]*$"`
+	Limit  string `query:"limit" doc:"At most this many, 1 to 1000; 100 when absent" pattern:"^[0-9]*$"`
 }
 
 func (s *Server) trail(r *http.Request, in *trailInput) (*output[Trail], error) {
-	d, err := in.digestInput.parse()
+	d, err := parseDigest("digest", in.Digest)
 	if err != nil {
 		return nil, err
 	}
-	from, limit, err := in.pageInput.parse()
+	from, limit, err := parsePage(in.From, in.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -246,8 +243,9 @@ func (s *Server) trail(r *http.Request, in *trailInput) (*output[Trail], error) 
 }
 
 type keyInput struct {
-	KID string `path:"kid" doc:"64 lower-case hexadecimal digits" pattern:"^[0-9a-f]{64}$"`
-	pageInput
+	KID   string `path:"kid" doc:"64 lower-case hexadecimal digits" pattern:"^[0-9a-f]{64}$"`
+	From  string `query:"from" doc:"Where the page begins" pattern:"^[0-9]*$"`
+	Limit string `query:"limit" doc:"At most this many, 1 to 1000; 100 when absent" pattern:"^[0-9]*$"`
 }
 
 func (s *Server) keyPositions(r *http.Request, in *keyInput) (*output[KeyPositions], error) {
@@ -255,7 +253,7 @@ func (s *Server) keyPositions(r *http.Request, in *keyInput) (*output[KeyPositio
 	if err != nil {
 		return nil, err
 	}
-	from, limit, err := in.parse()
+	from, limit, err := parsePage(in.From, in.Limit)
 	if err != nil {
 		return nil, err
 	}

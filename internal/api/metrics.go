@@ -68,16 +68,16 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge("deposits_pending", "Statements accepted and not yet in the log.", float64(st.Pending))
 	gauge("disk_free_bytes", "Room on the node's disk.", float64(st.DiskFree))
 	gauge("faults", "Stores that are broken.", float64(len(st.Faults)))
-	gauge("ready", "1 when the node is ready.", flag(len(notReady(st)) == 0))
+	gauge("ready", "1 when the node is ready.", asFloat(len(notReady(st)) == 0))
 	reachable := prometheus.NewDesc("zhenglian_peer_reachable", "1 when the institution's node answers.", []string{"institution"}, nil)
 	witnessed := prometheus.NewDesc("zhenglian_peer_witnessed_size", "Largest log size the institution signed.", []string{"institution"}, nil)
 	for id, p := range st.Peers {
-		out <- prometheus.MustNewConstMetric(reachable, prometheus.GaugeValue, flag(p.Reachable), id)
+		out <- prometheus.MustNewConstMetric(reachable, prometheus.GaugeValue, asFloat(p.Reachable), id)
 		out <- prometheus.MustNewConstMetric(witnessed, prometheus.GaugeValue, float64(p.WitnessedSize), id)
 	}
 }
 
-func flag(b bool) float64 {
+func asFloat(b bool) float64 {
 	if b {
 		return 1
 	}
