@@ -153,7 +153,13 @@ func Deposit(ctx context.Context, c Config) (*Result, error) {
 	if err := d.measure(ctx, r); err != nil {
 		return nil, err
 	}
-	return r, a.Stop()
+	if err := a.Stop(); err != nil {
+		return nil, err
+	}
+	// Only now has every node written what it held back in memory.
+	size, err := d.disk()
+	r.DiskBytes = float64(size-d.diskBefore) / float64(r.Finalised) / float64(c.Validators)
+	return r, err
 }
 
 func found(ctx context.Context, c Config) (*local.Alliance, error) {
@@ -182,6 +188,7 @@ type driver struct {
 	signers    []evidence.Signer
 	statements [][]byte
 	spare      [][]byte // for the lone deposits
+	diskBefore int64
 }
 
 const loneDeposits = 50
@@ -400,6 +407,9 @@ func (d *driver) measure(ctx context.Context, r *Result) error {
 	if err != nil {
 		return err
 	}
+	if d.diskBefore, err = d.disk(); err != nil {
+		return err
+	}
 	heightBefore, err := d.a.Nodes[0].Status(ctx)
 	if err != nil {
 		return err
@@ -467,7 +477,6 @@ func (d *driver) measure(ctx context.Context, r *Result) error {
 	v := float64(d.c.Validators)
 	r.CPUMicros = (after.cpu - before.cpu).Seconds() * 1e6 / n / v
 	r.DriverMicros = (after.own - before.own).Seconds() * 1e6 / n
-	r.DiskBytes = float64(after.disk-before.disk) / n / v
 	r.PeakRSS = after.rss
 	return nil
 }
@@ -478,12 +487,22 @@ func quantile(sorted []time.Duration, q float64) float64 {
 
 type usage struct {
 	cpu, own time.Duration
-	disk     int64
 	rss      uint64
 }
 
-// usage reads what the validators have used so far. Bytes on disk are those
-// allocated, after the nodes have had a moment to write what they hold back.
+// disk returns the bytes of every validator's stores.
+func (d *driver) disk() (sum int64, err error) {
+	for _, n := range d.a.Nodes {
+		size, err := dirSize(filepath.Join(n.Home, "data"))
+		if err != nil {
+			return 0, err
+		}
+		sum += size
+	}
+	return sum, nil
+}
+
+// usage reads what the validators have used so far.
 func (d *driver) usage() (u usage, err error) {
 	for _, n := range d.a.Nodes {
 		cpu, err := processCPU(n.PID())
@@ -496,11 +515,6 @@ func (d *driver) usage() (u usage, err error) {
 			return u, err
 		}
 		u.rss = max(u.rss, rss)
-		size, err := dirSize(filepath.Join(n.Home, "data"))
-		if err != nil {
-			return u, err
-		}
-		u.disk += size
 	}
 	u.own, err = processCPU(os.Getpid())
 	return u, err

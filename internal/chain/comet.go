@@ -73,6 +73,7 @@ func (n *Node) cometConfig(dir string) (*cmtcfg.Config, error) {
 	cfg.P2P.AllowDuplicateIP = true
 	cfg.P2P.PexReactor = false
 	cfg.P2P.MaxNumInboundPeers = len(n.alliance.Institutions) + 8
+	cfg.P2P.MaxNumOutboundPeers = len(n.alliance.Institutions) + 8
 	cfg.P2P.SendRate, cfg.P2P.RecvRate = 200<<20, 200<<20
 	cfg.P2P.FlushThrottleTimeout = time.Millisecond
 	cfg.P2P.PersistentPeersMaxDialPeriod = 2 * time.Second // an institution that comes back is joined at once

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -28,7 +29,7 @@ type machine struct {
 	idx    *index
 	ledger *ledger.Log
 	reg    *registry.Registry
-	verify *verifier
+	filter idFilter
 
 	cur atomic.Pointer[state] // the last block committed
 
@@ -46,6 +47,7 @@ type applied struct {
 	next    state
 	block   *block
 	entries []evidence.Digest
+	ids     [][prefixLen]byte // of the statements registered, for the filter
 	writes  *pebble.Batch
 	batches []*batch
 	results [][]result // a batch's, a statement's
@@ -81,6 +83,9 @@ var emptyRoot = evidence.SumSHA256(nil)
 
 // known returns the position of a statement that is in the log already.
 func (m *machine) known(id evidence.Digest) (uint64, bool, error) {
+	if !m.filter.mayHave(id) {
+		return 0, false, nil
+	}
 	return m.idx.position(digestKey('i', id))
 }
 
@@ -131,8 +136,9 @@ func refusal(r *registry.Refusal) result {
 
 // apply computes the block. Only the registry changes already, because each
 // statement is judged by what those before it did; a crash before commit loses
-// it and the block is applied again.
-func (m *machine) apply(height, blockTime int64, batches []*batch, safe location) (*applied, error) {
+// it and the block is applied again. When the disk has no room for the entries
+// it asks noRoom, which waits, and tries again: a decided block is not refused.
+func (m *machine) apply(height, blockTime int64, batches []*batch, safe location, noRoom func(error) error) (*applied, error) {
 	cur := m.cur.Load()
 	a := &applied{next: *cur, batches: batches, results: make([][]result, len(batches)), writes: m.idx.db.NewBatch()}
 	a.next.Height = height
@@ -142,7 +148,7 @@ func (m *machine) apply(height, blockTime int64, batches []*batch, safe location
 	}
 	here := map[evidence.Digest]uint64{} // IDs registered earlier in this block
 	keys := map[evidence.Digest][]byte{}
-	var posBuf [binary.MaxVarintLen64]byte
+	var found finds
 	for bi, b := range batches {
 		bb := blockBatch{Digest: b.digest, Loc: b.loc, Count: uint32(len(b.items))}
 		a.results[bi] = make([]result, len(b.items))
@@ -166,9 +172,7 @@ func (m *machine) apply(height, blockTime int64, batches []*batch, safe location
 			a.results[bi][i] = r
 			here[it.id] = r.position
 			a.entries = append(a.entries, it.entry)
-			pos := posBuf[:binary.PutUvarint(posBuf[:], r.position)]
-			m.put(a.writes, 'i', it.id, pos)
-			m.put(a.writes, 'e', it.entry, pos)
+			found = append(found, newFind('i', it.id, r.position), newFind('e', it.entry, r.position))
 			keys[it.st.KID] = binary.AppendUvarint(keys[it.st.KID], r.position)
 			if trail, ok := laterInTrail(it.st); ok {
 				_ = a.writes.Set(binary.BigEndian.AppendUint64(digestKey('t', trail), r.position), nil, nil)
@@ -183,27 +187,62 @@ func (m *machine) apply(height, blockTime int64, batches []*batch, safe location
 		_ = a.writes.Set(digestKey('b', b.digest), binary.BigEndian.AppendUint64(nil, uint64(height)), nil)
 		a.block.Batches = append(a.block.Batches, bb)
 	}
+	found.write(a.writes)
+	a.ids = make([][prefixLen]byte, 0, len(here))
+	for id := range here {
+		a.ids = append(a.ids, [prefixLen]byte(id[:]))
+	}
 	for kid, positions := range keys {
 		_ = a.writes.Set(binary.BigEndian.AppendUint64(digestKey('k', kid), uint64(height)), positions, nil)
 	}
 	a.next.Registry = m.reg.Hash()
 	a.next.Safe = safe
 	if len(a.entries) > 0 {
-		var err error
-		if a.next.Size, a.next.Root, err = m.ledger.Append(a.entries); err != nil {
-			return nil, fmt.Errorf("appending to the log: %w", err)
+		for {
+			var err error
+			if a.next.Size, a.next.Root, err = m.ledger.Append(a.entries); err == nil {
+				break
+			}
+			err = fmt.Errorf("appending to the log: %w", err)
+			if !isNoSpace(err) {
+				return nil, err
+			}
+			if err := noRoom(err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return a, nil
 }
 
-// put writes a digest key without allocating it.
-func (m *machine) put(w *pebble.Batch, prefix byte, d evidence.Digest, value []byte) {
-	op := w.SetDeferred(1+prefixLen, len(value))
-	op.Key[0] = prefix
-	copy(op.Key[1:], d[:prefixLen])
-	copy(op.Value, value)
-	_ = op.Finish() // errors only when the batch is closed already
+// find is an index entry from a digest to a position. A block's finds are
+// written in order: the store takes sorted keys at a third of the cost.
+type find struct {
+	hi, lo   uint64 // the digest's first 16 bytes, big-endian
+	position uint64
+	prefix   byte
+}
+
+type finds []find
+
+func newFind(prefix byte, d evidence.Digest, position uint64) find {
+	return find{binary.BigEndian.Uint64(d[:]), binary.BigEndian.Uint64(d[8:]), position, prefix}
+}
+
+func (f finds) write(w *pebble.Batch) {
+	slices.SortFunc(f, func(a, b find) int {
+		return cmp.Or(cmp.Compare(a.prefix, b.prefix), cmp.Compare(a.hi, b.hi), cmp.Compare(a.lo, b.lo))
+	})
+	var value [binary.MaxVarintLen64]byte
+	for i := range f {
+		v := value[:binary.PutUvarint(value[:], f[i].position)]
+		op := w.SetDeferred(1+prefixLen, len(v))
+		op.Key[0] = f[i].prefix
+		binary.BigEndian.PutUint64(op.Key[1:], f[i].hi)
+		binary.BigEndian.PutUint64(op.Key[9:], f[i].lo)
+		copy(op.Value, v)
+		_ = op.Finish() // errors only when the batch is closed already
+	}
 }
 
 func laterInTrail(s *evidence.Statement) (evidence.Digest, bool) {
@@ -224,6 +263,7 @@ func (m *machine) commit(a *applied) error {
 		_ = a.writes.Set(u64key('s', a.next.Size), b.encode(), nil)
 	}
 	_ = a.writes.Set([]byte{'S'}, a.next.encode(), nil)
+	m.filter.add(a.ids)
 	if err := m.idx.db.Apply(a.writes, pebble.NoSync); err != nil {
 		return fmt.Errorf("writing the index: %w", err)
 	}

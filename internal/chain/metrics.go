@@ -1,6 +1,10 @@
 package chain
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/zhenglian/zhenglian/evidence"
+)
 
 type metrics struct {
 	accepted   prometheus.Counter
@@ -24,4 +28,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reg.MustRegister(m.accepted, m.results, m.fetched, m.badWitness, m.size, m.height)
 	}
 	return m
+}
+
+// count adds a batch's results.
+func (m *metrics) count(results []result) {
+	n := map[evidence.Code]int{}
+	for i := range results {
+		n[results[i].code]++
+	}
+	for code, k := range n {
+		m.results.WithLabelValues(code.String()).Add(float64(k))
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
 	"runtime"
@@ -159,7 +160,7 @@ func (n *Node) openStores() (err error) {
 		}
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
-	n.machine = &machine{log: n.log, idx: n.idx, ledger: n.ledger, reg: n.reg, verify: n.verifier, recent: map[uint64]evidence.Digest{}}
+	n.machine = &machine{log: n.log, idx: n.idx, ledger: n.ledger, reg: n.reg, recent: map[uint64]evidence.Digest{}}
 	var from location
 	if v, err := n.idx.get([]byte{'S'}); err != nil {
 		return err
@@ -225,6 +226,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 		}
 		g.Go(func() error { return n.runBatcher(ctx) })
 		g.Go(func() error { return n.runSigner(ctx) })
+		g.Go(func() error { return n.machine.filter.fill(ctx, n.idx) })
 		return n.runKeeper(ctx)
 	})
 	g.Go(func() error {
@@ -262,50 +264,61 @@ func (n *Node) start(ctx context.Context) error {
 		return err
 	}
 	n.started.Store(true)
-	return n.adoptOrphans(ctx)
+	for _, p := range n.pool.before(n.now().Add(time.Hour)) { // pushed while this node was starting
+		n.offer(p)
+	}
+	return n.adoptOrphans()
 }
 
 // adoptOrphans offers again what is durable here and not in the log: it may
-// have been accepted from a client just before a crash.
-func (n *Node) adoptOrphans(ctx context.Context) error {
+// have been accepted from a client just before a crash. What does not fit into
+// the pool now stays an orphan, before which safe never moves, for the next try.
+func (n *Node) adoptOrphans() error {
 	n.locMu.Lock()
-	orphans := n.orphans
-	n.orphans = map[evidence.Digest]location{}
+	orphans := maps.Clone(n.orphans)
 	n.locMu.Unlock()
 	adopted := 0
 	for d, loc := range orphans {
-		if committed, err := n.committed(d); err != nil {
+		ok, err := n.adopt(d, loc)
+		if err != nil {
 			return err
-		} else if committed {
-			continue
 		}
-		raw, err := n.batches.get(d, loc)
-		if err != nil {
-			n.log.Warn("an uncommitted batch cannot be read", "batch", d, "error", err)
-			continue
-		}
-		b, err := decodeBatch(raw)
-		if err != nil {
-			n.log.Warn("an uncommitted batch is none", "batch", d, "error", err)
-			continue
-		}
-		n.verifier.verify(b.items)
-		b.loc = loc
-		finish, ok := n.pool.reserve(n.id, len(raw), loc)
 		if !ok {
-			// More than the limit was accepted: the rest waits on disk for the
-			// next start, and safe stays before it because finish never comes.
-			n.log.Warn("more uncommitted batches than may wait; the rest is taken up at the next start")
-			return nil
+			break
 		}
-		p := finish(&pending{batch: b, from: n.id, since: n.now(), done: make(chan struct{})})
-		n.peers.push(p)
+		n.locMu.Lock()
+		delete(n.orphans, d)
+		n.locMu.Unlock()
 		adopted++
 	}
 	if adopted > 0 {
 		n.log.Info("took up batches that were accepted and not yet in the log", "batches", adopted)
 	}
-	return ctx.Err()
+	return nil
+}
+
+// adopt takes up one orphan; false says that the pool is full.
+func (n *Node) adopt(d evidence.Digest, loc location) (bool, error) {
+	if committed, err := n.committed(d); err != nil || committed {
+		return true, err
+	}
+	raw, err := n.batches.get(d, loc)
+	var b *batch
+	if err == nil {
+		b, err = decodeBatch(raw)
+	}
+	if err != nil {
+		n.log.Warn("an uncommitted batch cannot be read", "batch", d, "error", err)
+		return true, nil
+	}
+	n.verifier.verify(b.items)
+	b.loc = loc
+	finish, ok := n.pool.reserve(n.id, len(raw), loc)
+	if !ok {
+		return false, nil
+	}
+	n.peers.push(finish(&pending{batch: b, from: n.id, since: n.now(), done: make(chan struct{})}))
+	return true, nil
 }
 
 func (n *Node) now() time.Time { return n.cfg.Now() }
@@ -415,7 +428,7 @@ func (n *Node) obtain(ctx context.Context, digest evidence.Digest) (*batch, erro
 	if err != nil {
 		return nil, err
 	}
-	p, err := n.admit(ctx, raw, n.id)
+	p, err := n.admit(ctx, raw, "")
 	if err != nil {
 		return nil, err
 	}
@@ -491,10 +504,32 @@ func (n *Node) obtainDecided(ctx context.Context, digest evidence.Digest) (*batc
 	return n.obtain(ctx, digest)
 }
 
-// applyBlock gives the block to the machine, waiting when the disk is full: a
-// decided block cannot be refused.
+// applyBlock gives the block to the machine.
 func (n *Node) applyBlock(ctx context.Context, height, blockTime int64, batches []*batch) (*applied, error) {
-	return n.machine.apply(height, blockTime, batches, n.pool.safe(n.batches.endsAt(), batches))
+	safe := n.pool.safe(n.batches.endsAt(), batches)
+	mine := make(map[evidence.Digest]bool, len(batches))
+	for _, b := range batches {
+		mine[b.digest] = true
+	}
+	n.locMu.Lock()
+	for d, loc := range n.orphans {
+		if !mine[d] && loc.before(safe) {
+			safe = loc
+		}
+	}
+	n.locMu.Unlock()
+	return n.machine.apply(height, blockTime, batches, safe, func(err error) error {
+		n.fault("ledger", err.Error())
+		select {
+		case <-n.stopping:
+			return ErrStopping
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+			n.clearFault("ledger")
+			return nil
+		}
+	})
 }
 
 // afterCommit answers those who wait for this block and has its root signed.
@@ -503,9 +538,7 @@ func (n *Node) afterCommit(a *applied) {
 		n.locMu.Lock()
 		delete(n.orphans, b.digest)
 		n.locMu.Unlock()
-		for _, r := range a.results[bi] {
-			n.metrics.results.WithLabelValues(r.code.String()).Inc()
-		}
+		n.metrics.count(a.results[bi])
 		if p := n.pool.remove(b.digest); p != nil {
 			p.results = a.results[bi]
 			close(p.done)
@@ -569,10 +602,17 @@ func (n *Node) runKeeper(ctx context.Context) error {
 				flushed = h
 			}
 		}
-		for _, p := range n.pool.older(n.now().Add(-expireAfter), n.id) {
-			n.log.Warn("giving up a batch that nobody proposed", "from", p.from, "batch", p.digest)
-			n.pool.remove(p.digest)
-			n.forget(p.tx())
+		for _, p := range n.pool.before(n.now().Add(-flushEvery)) {
+			if p.from != n.id && p.since.Before(n.now().Add(-expireAfter)) {
+				n.log.Warn("giving up a batch that nobody proposed", "from", p.from, "batch", p.digest)
+				n.pool.remove(p.digest)
+				n.forget(p.tx())
+				continue
+			}
+			n.offer(p) // in case the mempool was full the first time
+		}
+		if err := n.adoptOrphans(); err != nil {
+			return err
 		}
 	}
 }

@@ -287,7 +287,7 @@ func (p *peers) runWitness(ctx context.Context, q *peer) error {
 			// A peer that misses them polls.
 			q.note(p.n.now(), p.exchange(ctx, q, http.MethodPut, "/witness", body, nil))
 		case <-tick.C:
-			if from, behind := p.n.witness.behind(q.id); behind {
+			if from, behind := p.n.witness.behind(q.id); behind || q.silent(p.n.now()) {
 				var ws []witnessWire
 				err := p.exchange(ctx, q, http.MethodGet, "/witness?from="+strconv.FormatInt(from, 10), nil, &ws)
 				q.note(p.n.now(), err)
@@ -302,8 +302,19 @@ func (p *peers) runWitness(ctx context.Context, q *peer) error {
 	}
 }
 
-// pollEvery is how often a node asks a peer whose signatures are missing.
-const pollEvery = time.Second
+// silent reports whether the peer should be asked only to know that it is there.
+func (q *peer) silent(now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return now.Sub(q.heard) > silentAfter
+}
+
+const (
+	// pollEvery is how often a node asks a peer whose signatures are missing.
+	pollEvery = time.Second
+	// silentAfter is how old the knowledge that a peer is there may get.
+	silentAfter = 5 * time.Second
+)
 
 // exchange does one request. With into of type *[]byte the body is returned as
 // it is, otherwise decoded as JSON.

@@ -34,12 +34,13 @@ func newPool(limit int64) *pool {
 
 // reserve counts bytes against an institution before its batch is verified and
 // written, and remembers where the store ended, so that safe never moves past
-// a write that has begun. The returned function ends the reservation: with a
+// a write that has begun. What a block needs is fetched in nobody's name ("")
+// and never refused: a decided block cannot wait for itself. The returned function ends the reservation: with a
 // pending batch it takes its place in the pool, with nil it is gone.
 func (p *pool) reserve(from string, n int, end location) (finish func(*pending) *pending, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bytes[from]+int64(n) > p.limit {
+	if from != "" && p.bytes[from]+int64(n) > p.limit {
 		return nil, false
 	}
 	p.bytes[from] += int64(n)
@@ -109,13 +110,13 @@ func (p *pool) safe(end location, except []*batch) location {
 	return end
 }
 
-// older returns the batches of other institutions that came before t.
-func (p *pool) older(t time.Time, self string) []*pending {
+// before returns the batches that came before t.
+func (p *pool) before(t time.Time) []*pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []*pending
 	for _, b := range p.pending {
-		if b.from != self && b.since.Before(t) {
+		if b.since.Before(t) {
 			out = append(out, b)
 		}
 	}

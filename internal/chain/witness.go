@@ -180,6 +180,9 @@ func (w *witness) sign(b boundary) error {
 
 // receive checks a peer's signatures. Those about a block to come wait for it.
 func (w *witness) receive(from string, x witnessWire) error {
+	if err := w.checkShape(from, x); err != nil {
+		return err
+	}
 	if x.Height > w.n.machine.cur.Load().Height {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -204,19 +207,33 @@ func (w *witness) receive(from string, x witnessWire) error {
 	return w.keep(from, x, b)
 }
 
-// check verifies a peer's signatures over this node's own root: a peer whose
-// root differs fails here.
-func (w *witness) check(from string, x witnessWire, b boundary) error {
+// checkShape refuses what could not be kept in little memory.
+func (w *witness) checkShape(from string, x witnessWire) error {
 	d := w.n.alliance.Institution(from)
 	if d == nil {
 		return fmt.Errorf("%q is no institution of this alliance", from)
 	}
+	if len(x.Roots) != len(d.Keys.Receipt) {
+		return fmt.Errorf("%d root signatures, want one for each of %d receipt keys", len(x.Roots), len(d.Keys.Receipt))
+	}
+	for _, r := range x.Roots {
+		if len(r.Protected) > evidence.MaxReceipt || len(r.Signature) != evidence.SignatureSize {
+			return fmt.Errorf("a root signature of %d and %d bytes", len(r.Protected), len(r.Signature))
+		}
+	}
+	if len(x.Cosig.Signature) != evidence.SignatureSize {
+		return fmt.Errorf("a cosignature of %d bytes", len(x.Cosig.Signature))
+	}
+	return nil
+}
+
+// check verifies a peer's signatures over this node's own root: a peer whose
+// root differs fails here.
+func (w *witness) check(from string, x witnessWire, b boundary) error {
+	d := w.n.alliance.Institution(from)
 	receipts, err := d.PublicKeys(evidence.UseReceipt)
 	if err != nil {
 		return err
-	}
-	if len(x.Roots) != len(receipts) {
-		return fmt.Errorf("%d root signatures, want one for each of %d receipt keys", len(x.Roots), len(receipts))
 	}
 	for i, r := range x.Roots {
 		sig, err := evidence.NewRootSignature(r.Protected, r.Signature)
@@ -371,15 +388,22 @@ func (w *witness) resign() error {
 }
 
 // checkpointBoundary picks what the public checkpoint shows: the newest that
-// every institution cosigned, unless one of them lags by more than lagMax; then
-// the newest with a quorum.
+// every institution cosigned, unless one of them is away; then the newest with
+// a quorum.
 func (w *witness) checkpointBoundary() boundary {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.quorumC.Time-w.allC.Time > lagMax.Milliseconds() {
+	alone := w.n.now().UnixMilli() - w.quorumC.Time // how long the newest has waited for the rest
+	if w.quorumC.Size > w.allC.Size && (alone > waitForAll.Milliseconds() || w.quorumC.Time-w.allC.Time > lagMax.Milliseconds()) {
 		return w.quorumC
 	}
 	return w.allC
 }
 
-const lagMax = 10 * time.Second
+const (
+	// waitForAll is longer than a cosignature takes to arrive, shorter than
+	// anybody waits for a checkpoint.
+	waitForAll = 2 * time.Second
+	// lagMax bounds how old the checkpoint gets under load while one lags.
+	lagMax = 10 * time.Second
+)
