@@ -143,7 +143,10 @@ func (b *batchSender) send(ctx context.Context, n *node) error {
 	r.Header.Set("Accept", typeLines)
 	r.Header.Set("Accept-Language", b.c.language)
 	resp, err := b.c.http.Do(r)
-	if broken := b.failure(); broken != nil && err != nil {
+	if broken := b.failure(); broken != nil && (err != nil || resp.StatusCode != http.StatusOK) {
+		if err == nil {
+			_ = resp.Body.Close()
+		}
 		return &stopError{broken}
 	}
 	if err != nil {

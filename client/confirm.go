@@ -98,7 +98,8 @@ func (g *gathering) add(a *answer) error {
 	if err := readJSON(a, &m); err != nil {
 		return err
 	}
-	var wrong []string
+	var first error
+	wrong := 0
 	for _, inst := range slices.Sorted(maps.Keys(m)) {
 		for _, data := range m[inst] {
 			if err := g.take(inst, data); err != nil {
@@ -106,12 +107,17 @@ func (g *gathering) add(a *answer) error {
 					g.equivocation = err
 					return nil
 				}
-				wrong = append(wrong, fmt.Sprintf("the receipt of %s: %v", inst, err))
+				if wrong++; first == nil {
+					first = fmt.Errorf("the receipt of %s does not hold: %w", inst, err)
+				}
 			}
 		}
 	}
-	if len(wrong) > 0 {
-		err := errors.New(strings.Join(wrong, "; "))
+	if wrong > 0 {
+		err := first
+		if wrong > 1 {
+			err = fmt.Errorf("%w (and %d more)", first, wrong-1)
+		}
 		g.rejected[a.node.institution] = err
 		if len(g.receipts) < g.c.policy.Quorum {
 			return err
