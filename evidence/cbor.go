@@ -185,6 +185,19 @@ func (c *cursor) id(field string) string {
 	return s
 }
 
+// size reads a number of entries of the log or a position in it: 63 bits, which
+// is what other readers of CBOR and of checkpoints can hold.
+func (c *cursor) size(field string) uint64 {
+	at := c.pos
+	v := c.uint(field)
+	if v > 1<<63-1 {
+		c.pos = at
+		c.fail(CodeMalformed, field, "%d is more than any log holds", v)
+		return 0
+	}
+	return v
+}
+
 // seconds reads a time in seconds since 1970.
 func (c *cursor) seconds(field string) int64 {
 	at := c.pos

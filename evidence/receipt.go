@@ -150,8 +150,8 @@ func ParseReceipt(data []byte) (*Receipt, error) {
 	if n := c.array("inclusion"); c.err == nil && n != 3 {
 		c.fail(CodeMalformed, "inclusion", "an array of %d, want [size, index, path]", n)
 	}
-	r.TreeSize = c.uint("inclusion.tree-size")
-	r.LeafIndex = c.uint("inclusion.leaf-index")
+	r.TreeSize = c.size("inclusion.tree-size")
+	r.LeafIndex = c.size("inclusion.leaf-index")
 	n := c.array("inclusion.path")
 	if c.err == nil && n > 64 {
 		c.fail(CodeMalformed, "inclusion.path", "%d digests, more than any tree has levels", n)
@@ -182,8 +182,10 @@ func (r *Receipt) Root(entry Digest) (Digest, error) {
 	return Digest(root), nil
 }
 
-// VerifyInclusion checks that key signed a root under which entry stands at
-// LeafIndex.
+// VerifyInclusion checks that key signed a root under which entry stands. The
+// signature covers neither TreeSize nor LeafIndex, only the turns of the path
+// that follow from them: where the entry stands is known only together with a
+// signed size of the same root, such as a checkpoint's (spec/receipt.md, R21).
 func (r *Receipt) VerifyInclusion(key *PublicKey, entry Digest) error {
 	root, err := r.Root(entry)
 	if err != nil {

@@ -311,7 +311,7 @@ func (s *Statement) parseProtected() error {
 			if n := c.array("protected.after"); c.err == nil && n != 2 {
 				c.fail(CodeMalformed, "protected.after", "an array of %d, want [size, root]", n)
 			}
-			s.After.Size = c.uint("protected.after.size")
+			s.After.Size = c.size("protected.after.size")
 			s.After.Root = c.digest("protected.after.root")
 		case labelSM3:
 			saw |= sawSM3
@@ -358,6 +358,10 @@ const maxTime = 253402300799
 // checkKind compares the labels seen with those the content type needs.
 func (s *Statement) checkKind(c *cursor, saw int) error {
 	need := sawAlg | sawKID | sawClaims
+	if missing := need &^ saw; missing != 0 {
+		c.fail(CodeMalformed, "protected", "label %s is missing", labelNames(missing))
+		return c.err
+	}
 	switch s.ContentType {
 	case TypeDeposit:
 		need |= sawHash | sawPreimage | sawAfter | sawSM3
