@@ -222,8 +222,20 @@ func TestDeposit(t *testing.T) {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
 	// The same content with another signature: the entry that stands is named.
-	stP := w.deposit(w.bob, "m:bob", "x")
-	w.register(stP)
+	// (SM2 signatures are made with a random number.)
+	one, two := w.deposit(w.mallory, "m:mallory", "twice"), w.deposit(w.mallory, "m:mallory", "twice")
+	if one.Digest() == two.Digest() || one.ID() != two.ID() {
+		t.Fatal("the two do not differ in the signature alone")
+	}
+	pos := w.register(one)
+	a = w.do("POST", "/api/v1/statements", two.Bytes(), "Content-Type", typeCOSE)
+	a.into(t, &again)
+	if a.status != 200 || again.Digest != two.Digest().String() || again.Entry != one.Digest().String() || *again.Position != pos || again.Location != w.url+"/entries/"+again.Entry {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if a = w.do("POST", "/entries", two.Bytes(), "Content-Type", typeCOSE); a.status != 201 || a.header.Get("Location") != w.url+"/entries/"+one.Digest().String() {
+		t.Fatalf("%d %v", a.status, a.header)
+	}
 	// In JSON, with its manifest.
 	st2 := w.deposit(w.alice, "m:alice", "manifest two")
 	body, _ := json.Marshal(Deposit{Statement: st2.Bytes(), Manifest: []byte("manifest two")})
@@ -245,6 +257,30 @@ func TestDeposit(t *testing.T) {
 			t.Fatalf("%d %s", a.status, a.body)
 		}
 	}
+}
+
+// Bodies with a manifest take a place, of which there are few.
+func TestManifestPlaces(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.MaxManifests = 1 })
+	st := w.deposit(w.alice, "m:alice", "m")
+	large, _ := json.Marshal(Deposit{Statement: st.Bytes(), Manifest: make([]byte, 20_000)})
+	small, _ := json.Marshal(Deposit{Statement: st.Bytes()})
+	w.server.large <- struct{}{}
+	w.want(w.do("POST", "/api/v1/statements", large, "Content-Type", "application/json"), 429, "overloaded")
+	if a := w.do("POST", "/api/v1/statements", small, "Content-Type", "application/json"); a.status != 201 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	<-w.server.large
+	w.want(w.do("POST", "/api/v1/statements", large, "Content-Type", "application/json"), 422, "manifest-mismatch")
+	huge, _ := json.Marshal(Deposit{Statement: st.Bytes(), Manifest: make([]byte, evidence.MaxManifest+3)})
+	w.want(w.do("POST", "/api/v1/statements", huge, "Content-Type", "application/json"), 413, "too-large")
+	w.want(w.do("POST", "/api/v1/statements", make([]byte, 8<<20), "Content-Type", "application/json"), 400, "bad-request")
+	form, kind := multipartBody(t, "statement", st.Bytes(), "manifest", make([]byte, evidence.MaxManifest+1))
+	w.want(w.do("POST", "/api/v1/statements", form, "Content-Type", kind), 413, "too-large")
+	form, kind = multipartBody(t, "manifest", []byte("m"))
+	w.want(w.do("POST", "/api/v1/statements", form, "Content-Type", kind), 400, "empty")
+	form, kind = multipartBody(t, "statement", st.Bytes(), "statement", st.Bytes())
+	w.want(w.do("POST", "/api/v1/statements", form, "Content-Type", kind), 400, "bad-request")
 }
 
 func TestDepositRefusals(t *testing.T) {

@@ -214,13 +214,18 @@ func (b *batch) run(items <-chan batchItem) error {
 	}
 }
 
-// slice collects what is there, up to SliceStatements.
+// slice collects what is there, up to SliceStatements: nothing when the server
+// stops.
 func (b *batch) slice(items <-chan batchItem) (slice []batchItem, more bool) {
-	first, ok := <-items
-	if !ok {
-		return nil, false
+	select {
+	case first, ok := <-items:
+		if !ok {
+			return nil, false
+		}
+		slice = append(slice, first)
+	case <-b.s.draining.Done():
+		return nil, true
 	}
-	slice = append(slice, first)
 	timer := time.NewTimer(linger)
 	defer timer.Stop()
 	for len(slice) < b.s.limits.SliceStatements {

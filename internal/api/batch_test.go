@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"slices"
@@ -285,12 +286,62 @@ func TestBatchSlowSender(t *testing.T) {
 	_ = pr.CloseWithError(errors.New("done"))
 	<-done
 	for range 100 {
-		if _, end, a = w.batch(typeCBORSeq, good); a.status == 200 {
+		if _, _, a = w.batch(typeCBORSeq, good); a.status == 200 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("the place was not given back: %d %s", a.status, a.body)
+}
+
+// A client that sends and never reads is cut off when nothing more fits on the
+// way to it, and gives its place back.
+func TestBatchDeafClient(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Limits.WriteTimeout = 200 * time.Millisecond; c.Limits.MaxBatches = 1 })
+	c, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const count = 100_000 // one byte each, a line of 300 back: more than the kernel holds
+	fmt.Fprintf(c, "POST /api/v1/batches HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", typeCBORSeq, count)
+	if _, err := c.Write(make([]byte, count)); err != nil {
+		t.Fatal(err)
+	}
+	good := w.deposit(w.alice, "m:alice", "deaf").Bytes()
+	var a answerOf
+	for range 500 {
+		if _, _, a = w.batch(typeCBORSeq, good); a.status == 200 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("the place was not given back: %d %s", a.status, a.body)
+}
+
+// A stop ends a batch after the slice in hand, and says so.
+func TestBatchStopping(t *testing.T) {
+	w := newWorld(t)
+	pr, pw := io.Pipe()
+	r, _ := http.NewRequest("POST", w.url+"/api/v1/batches", pr)
+	r.Header.Set("Content-Type", typeCBORSeq)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		_, _ = pw.Write(w.deposit(w.alice, "m:alice", "before the stop").Bytes())
+	}()
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	<-written
+	w.server.drain()
+	lines, end := readBatch(t, res.Body) // while the sender waits
+	if len(lines) != 1 || end == nil || end.Complete || end.Code != "stopping" || end.Accepted != 1 {
+		t.Fatalf("%+v %+v", lines, end)
+	}
+	_ = pw.Close()
 }
 
 func FuzzBatchReaders(f *testing.F) {

@@ -85,11 +85,32 @@ func (s *Server) routes() error {
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
 
+	s.documentNumbers()
+
 	var err error
 	if s.openapi, err = json.MarshalIndent(s.huma.OpenAPI(), "", "  "); err != nil {
 		return fmt.Errorf("writing the OpenAPI document: %w", err)
 	}
 	return nil
+}
+
+// documentNumbers gives the parameters that are numbers their type. They are
+// text in the handlers' inputs, so that ours is the error that names the field.
+func (s *Server) documentNumbers() {
+	least := 0.0
+	for _, path := range s.huma.OpenAPI().Paths {
+		for _, op := range []*huma.Operation{path.Get, path.Post} {
+			if op == nil {
+				continue
+			}
+			for _, p := range op.Parameters {
+				switch p.Name {
+				case "position", "size", "from", "limit":
+					p.Schema = &huma.Schema{Type: huma.TypeInteger, Format: "int64", Minimum: &least}
+				}
+			}
+		}
+	}
 }
 
 func (s *Server) documentRoutes() {
