@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/zhenglian/zhenglian/evidence"
@@ -45,6 +46,32 @@ func TestRules(t *testing.T) {
 			must(t, err)
 			c.Steps[0].Receipts["other-05"] = root.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path)
 		}, verify.Undetermined, []string{"institution-unknown"}},
+		{"another block time for the same root", func(t *testing.T, s *story, c *content) {
+			rec, err := evidence.ParseReceipt(c.Steps[1].Receipts["notary"])
+			must(t, err)
+			root, err := evidence.SignRoot(s.Get("notary").Receipt, "notary", s.Origin(), rec.IssuedAt-3600, s.RootAt(rec.TreeSize))
+			must(t, err)
+			c.Steps[1].Receipts["notary"] = root.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path)
+		}, verify.DoesNotMatch, []string{"two-block-times"}},
+		{"receipt of another log of the same institutions", func(t *testing.T, s *story, c *content) {
+			rec, err := evidence.ParseReceipt(c.Steps[1].Receipts["notary"])
+			must(t, err)
+			root, err := evidence.SignRoot(s.Get("notary").Receipt, "notary", "other-log", rec.IssuedAt, s.RootAt(rec.TreeSize))
+			must(t, err)
+			c.Steps[1].Receipts["notary"] = root.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path)
+		}, verify.DoesNotMatch, []string{"receipt-log"}},
+		{"receipt by another key of the institution", func(t *testing.T, s *story, c *content) {
+			rec, err := evidence.ParseReceipt(c.Steps[1].Receipts["notary"])
+			must(t, err)
+			root, err := evidence.SignRoot(s.Get("notary").Attest, "notary", s.Origin(), rec.IssuedAt, s.RootAt(rec.TreeSize))
+			must(t, err)
+			c.Steps[1].Receipts["notary"] = root.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path)
+		}, verify.DoesNotMatch, []string{"receipt-key"}},
+		{"receipt with a path too short", func(t *testing.T, s *story, c *content) {
+			rec, err := evidence.ParseReceipt(c.Steps[1].Receipts["notary"])
+			must(t, err)
+			c.Steps[1].Receipts["notary"] = rec.RootSignature.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path[1:])
+		}, verify.DoesNotMatch, []string{"receipt-path"}},
 		{"steps exchanged", func(t *testing.T, s *story, c *content) {
 			c.Steps[2], c.Steps[3] = c.Steps[3], c.Steps[2]
 		}, verify.DoesNotMatch, []string{"link-order"}},
@@ -136,6 +163,73 @@ func TestRules(t *testing.T) {
 				c.Checkpoints[size] = cp
 			}
 		}, verify.DoesNotMatch, []string{"checkpoint-size"}},
+		{"checkpoint of another log", func(t *testing.T, s *story, c *content) {
+			for size, text := range c.Checkpoints {
+				c.Checkpoints[size] = bytes.Replace(text, []byte(s.Origin()), []byte("other-log"), 1)
+			}
+		}, verify.DoesNotMatch, []string{"checkpoint-origin"}},
+		{"checkpoint with a cosignature of another size", func(t *testing.T, s *story, c *content) {
+			for size := range c.Checkpoints {
+				cp, err := evidence.ParseCheckpoint(c.Checkpoints[size])
+				must(t, err)
+				other, err := s.Cosigned(size-1, "ca")
+				must(t, err)
+				o, err := evidence.ParseCheckpoint(other)
+				must(t, err)
+				cp.Cosignatures[0] = o.Cosignatures[0]
+				c.Checkpoints[size] = cp.Encode()
+			}
+		}, verify.DoesNotMatch, []string{"cosignature-wrong", "checkpoint-holds"}},
+		{"cosignature of a stranger", func(t *testing.T, s *story, c *content) {
+			for size, text := range c.Checkpoints {
+				c.Checkpoints[size] = append(text, bytes.Replace(text[bytes.Index(text, []byte("— ")):bytes.Index(text, []byte("— "))+bytes.IndexByte(text[bytes.Index(text, []byte("— ")):], '\n')+1], []byte("/ca "), []byte("/stranger "), 1)...)
+			}
+		}, verify.Matches, nil},
+		{"head signed with the receipt key", func(t *testing.T, s *story, c *content) {
+			h, err := evidence.ParseTrailHead(c.Heads["court"])
+			must(t, err)
+			c.Heads["court"], err = h.Sign(s.Get("court").Receipt)
+			must(t, err)
+		}, verify.DoesNotMatch, []string{"head-signature"}},
+		{"head that counts fewer", func(t *testing.T, s *story, c *content) {
+			h, err := evidence.ParseTrailHead(c.Heads["court"])
+			must(t, err)
+			h.Count--
+			c.Heads["court"], err = h.Sign(s.Get("court").Attest)
+			must(t, err)
+		}, verify.DoesNotMatch, []string{"complete-contradiction"}},
+		{"head with another last statement", func(t *testing.T, s *story, c *content) {
+			h, err := evidence.ParseTrailHead(c.Heads["court"])
+			must(t, err)
+			h.Last = s.trail
+			c.Heads["court"], err = h.Sign(s.Get("court").Attest)
+			must(t, err)
+		}, verify.DoesNotMatch, []string{"complete-contradiction"}},
+		{"garbage for a head, a checkpoint, a receipt", func(t *testing.T, s *story, c *content) {
+			c.Heads["court"], c.Steps[0].Receipts["court"] = []byte("x"), []byte("x")
+			for size := range c.Checkpoints {
+				c.Checkpoints[size] = []byte("x")
+			}
+		}, verify.DoesNotMatch, []string{"head-malformed", "checkpoint-malformed", "receipt-malformed"}},
+		{"garbage for a statement", func(t *testing.T, s *story, c *content) {
+			c.Steps[3].Statement = []byte("x")
+		}, verify.DoesNotMatch, []string{"statement-malformed", "receipt-signature"}},
+		{"a deposit passed for an enrolment", func(t *testing.T, s *story, c *content) {
+			c.Enrolments[s.li.Signer.Public().KID()] = &evidence.Registration{Statement: c.Steps[0].Statement, Receipts: c.Steps[0].Receipts}
+		}, verify.DoesNotMatch, []string{"registry-other-kind"}},
+		{"the revocation of another key", func(t *testing.T, s *story, c *content) {
+			p, err := s.Revoke(s.recorder)
+			must(t, err)
+			full, err := s.Content(s.trail)
+			must(t, err)
+			*c = *full
+			_ = p
+			c.Revocations[s.li.Signer.Public().KID()] = c.Revocations[s.recorder.Signer.Public().KID()]
+		}, verify.DoesNotMatch, []string{"revocation-other-key"}},
+		{"an enrolment as a step", func(t *testing.T, s *story, c *content) {
+			reg := c.Enrolments[s.li.Signer.Public().KID()]
+			c.Steps = append([]testalliance.ContentStep{{Statement: reg.Statement, Position: 0, Receipts: reg.Receipts}}, c.Steps...)
+		}, verify.DoesNotMatch, []string{"link-registry", "link-foreign"}},
 		{"timestamps are listed, not believed", func(t *testing.T, s *story, c *content) {
 			c.Timestamps[c.Info.TreeSize] = []byte("token")
 			c.Renewals["r1.tsr"] = []byte("token")
@@ -209,6 +303,30 @@ func TestTrailsThatLie(t *testing.T) {
 			_, err := s.Deposit(s.li, s.trail, testalliance.Step{Issuer: "m:wang"})
 			must(t, err)
 		}, verify.DoesNotMatch, []string{"key-other-holder"}},
+		{"signature by another key", func(t *testing.T, s *story) {
+			impostor := *s.li
+			impostor.Signer = pretender{s.li.Signer, s.recorder.Signer}
+			_, err := s.Deposit(&impostor, s.trail, testalliance.Step{})
+			must(t, err)
+		}, verify.DoesNotMatch, []string{"signature-wrong"}},
+		{"deposit before enrolment", func(t *testing.T, s *story) {
+			k, err := testalliance.Signer("late")
+			must(t, err)
+			late := &testalliance.Member{ID: "m:late", Signer: k}
+			s.trail, err = s.Open(late, testalliance.Step{})
+			must(t, err)
+			_, err = s.EnrolKey("m:late", k, evidence.KindPerson, 0, false, "ca")
+			must(t, err)
+		}, verify.DoesNotMatch, []string{"key-enrolled-later"}},
+		{"an institution's own trail", func(t *testing.T, s *story) {
+			var err error
+			notary := &testalliance.Member{ID: "notary", Signer: s.Get("notary").Statement}
+			s.trail, err = s.Open(notary, testalliance.Step{})
+			must(t, err)
+		}, verify.Matches, []string{"key-institution", "person-institution"}},
+		{"a time bracket turned around", func(t *testing.T, s *story) {
+			s.CosignLater = 4000
+		}, verify.DoesNotMatch, []string{"time-contradiction"}},
 		{"assurance raised", func(t *testing.T, s *story) {
 			_, err := s.Deposit(s.li, s.trail, testalliance.Step{Person: &evidence.Person{Member: "m:li", Assurance: 3, Commitment: s.li.Commitment}})
 			must(t, err)
@@ -266,3 +384,9 @@ func TestTrailsThatLie(t *testing.T) {
 		})
 	}
 }
+
+// pretender names one key and signs with another.
+type pretender struct{ names, signs evidence.Signer }
+
+func (p pretender) Public() *evidence.PublicKey         { return p.names.Public() }
+func (p pretender) Sign(message []byte) ([]byte, error) { return p.signs.Sign(message) }

@@ -58,6 +58,7 @@ type Alliance struct {
 	*evidence.Alliance
 	Policy       *evidence.Policy
 	Institutions []*Institution // in the order of ids
+	CosignLater  int64          // seconds that all clocks of cosigners are ahead
 
 	seed       string
 	tree       *merkle.Tree
@@ -257,7 +258,7 @@ func (a *Alliance) Head(trail evidence.Digest, size uint64, institution string) 
 func (a *Alliance) Cosigned(size uint64, institutions ...string) ([]byte, error) {
 	c := &evidence.CosignedCheckpoint{Origin: a.Origin(), Checkpoint: evidence.Checkpoint{Size: size, Root: a.RootAt(size)}}
 	for i, inst := range a.pick(institutions) {
-		sig, err := c.Cosign(inst.Cosign, a.CosignerName(inst.ID), BlockTime(size-1)+int64(i%2))
+		sig, err := c.Cosign(inst.Cosign, a.CosignerName(inst.ID), BlockTime(size-1)+int64(i%2)+a.CosignLater)
 		if err != nil {
 			return nil, err
 		}

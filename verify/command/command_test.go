@@ -17,9 +17,6 @@ import (
 func files(t *testing.T) (dir string, a *testalliance.Alliance) {
 	t.Helper()
 	dir = t.TempDir()
-	if keep := os.Getenv("KEEP"); keep != "" {
-		dir = keep
-	}
 	a, err := testalliance.New("command", 4)
 	must(t, err)
 	li, err := a.Enrol("m:li", 2, false)
