@@ -91,7 +91,8 @@ type TrailStep struct {
 // Trail is a trail as the institutions have it.
 type Trail struct {
 	Trail evidence.Digest
-	// Steps are the statements of those who had a right in the trail, in order.
+	// Steps are the statements of those who had a right in the trail, in order;
+	// none when its opening statement is not in the log.
 	Steps []TrailStep
 	// Foreign are statements that name the trail and whose signers had no right in
 	// it. They are no part of it, but heads count them.
@@ -192,9 +193,6 @@ func (c *Client) Trail(ctx context.Context, trail evidence.Digest) (*Trail, erro
 		default:
 			t.Foreign = append(t.Foreign, step)
 		}
-	}
-	if len(t.Steps) == 0 {
-		return nil, fmt.Errorf("trail %s has no opening statement", trail)
 	}
 	return t, nil
 }
