@@ -32,6 +32,9 @@ func (r *run) memberOf(kid evidence.Digest, position uint64) *member {
 	if m := r.memberFromLog(kid); m != nil {
 		if shown := r.members[kid]; shown != nil {
 			m.path = shown.path
+			if m.commitment.IsZero() && shown.holds {
+				m.commitment = shown.commitment // a registry need not keep it
+			}
 		}
 		return m
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -74,7 +73,9 @@ func TestWebAssembly(t *testing.T) {
 	policyFile := filepath.Join(dir, "policy.json")
 	must(t, os.WriteFile(policyFile, policy, 0o600))
 
-	run := exec.Command(node, "testdata/run.mjs", filepath.Join(runtime.GOROOT(), "lib", "wasm", "wasm_exec.js"), wasm, policyFile, good, bad, none, large)
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	must(t, err)
+	run := exec.Command(node, "testdata/run.mjs", filepath.Join(strings.TrimSpace(string(goroot)), "lib", "wasm", "wasm_exec.js"), wasm, policyFile, good, bad, none, large)
 	run.Stderr = os.Stderr
 	out, err := run.Output()
 	if err != nil {
