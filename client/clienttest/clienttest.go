@@ -380,6 +380,9 @@ func (n *Node) Trail(trail evidence.Digest) (chain.TrailView, error) {
 }
 
 func (n *Node) TrailHead(trail evidence.Digest) ([]byte, error) {
+	if _, err := n.Trail(trail); err != nil {
+		return nil, err
+	}
 	n.net.mu.Lock()
 	defer n.net.mu.Unlock()
 	head, err := n.net.Head(trail, n.size(), n.id)
