@@ -1,6 +1,7 @@
 #!/bin/sh
 # What a reviewer should not have to look for. Each line says what was checked.
 set -eu
+: "${GO:=go}"
 say() { printf '  %-12s %s\n' "$1" "$2"; }
 
 unformatted=$(gofmt -l $(git ls-files -co --exclude-standard '*.go' 2>/dev/null || find . -name '*.go'))

@@ -2,6 +2,7 @@
 # Runs the fault scenarios over and over until DURATION is over or one fails.
 # usage: soak.sh DURATION   (a number and s, m or h)
 set -eu
+: "${GO:=go}"
 number=${1%[smh]}
 case $1 in
 *s) limit=$number ;;

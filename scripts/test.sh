@@ -2,6 +2,7 @@
 # All that must hold before a change is taken, with how long each part took.
 # usage: test.sh all | check | unit | race | stories
 set -eu
+: "${GO:=go}"
 cd "$(dirname "$0")/.."
 . scripts/parts.sh
 

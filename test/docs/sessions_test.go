@@ -1,0 +1,106 @@
+package docs
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// session is how a document's blocks are run, all in one shell.
+type session struct {
+	// before and after are put around the document's own commands.
+	before, after string
+	// hosts are names with ports that stand for addresses of this machine.
+	hosts bool
+}
+
+// sessions by document, for blocks that are run "here" or as "nodes".
+var sessions = map[string]session{
+	"docs/operations.md": {hosts: true},
+}
+
+func TestSessions(t *testing.T) {
+	bin := programs(t)
+	for path, s := range sessions {
+		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
+			var script strings.Builder
+			script.WriteString(s.before + "\n")
+			for _, b := range blocks(t, path) {
+				fmt.Fprintf(&script, "echo '== %s:%d'\n", path, b.line)
+				switch b.how {
+				case "here":
+					script.WriteString(b.text)
+				case "nodes":
+					script.WriteString(inBackground(b.text))
+				}
+			}
+			script.WriteString(s.after + "\n")
+			text := script.String()
+			if s.hosts {
+				text = onThisMachine(t, text)
+			}
+			out := run(t, t.TempDir(), text, "PATH="+bin+":"+os.Getenv("PATH"), "LANG=en_US.UTF-8")
+			t.Log(tail(out, 30))
+		})
+	}
+}
+
+// inBackground starts each line of a block as a process of its own, as on a host
+// of its own, and waits until every one is ready.
+func inBackground(text string) string {
+	var b strings.Builder
+	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		fmt.Fprintf(&b, "%s >node-%d.log 2>&1 &\n", line, i)
+	}
+	b.WriteString(`for home in */node.toml; do
+  address=$(zhenglian institution show --home "$(dirname "$home")" | sed -n 's/^ *public interface *//p')
+  for i in $(seq 300); do
+    if curl -fs "$address/readyz" >/dev/null; then continue 2; fi
+    sleep 0.2
+  done
+  echo "$home is not ready at $address" >&2
+  tail -n 20 node-*.log >&2
+  exit 1
+done
+`)
+	return b.String()
+}
+
+var host = regexp.MustCompile(`(https?://)?([a-z]+\.example:[0-9]+)`)
+
+// onThisMachine gives every host and port of the text a free port here.
+func onThisMachine(t *testing.T, text string) string {
+	t.Helper()
+	ports := map[string]string{}
+	var open []net.Listener
+	defer func() {
+		for _, l := range open {
+			_ = l.Close()
+		}
+	}()
+	return host.ReplaceAllStringFunc(text, func(found string) string {
+		m := host.FindStringSubmatch(found)
+		if ports[m[2]] == "" {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, l)
+			ports[m[2]] = l.Addr().String()
+		}
+		if m[1] != "" {
+			return "http://" + ports[m[2]]
+		}
+		return ports[m[2]]
+	})
+}
+
+// makeSessions by document, for blocks of make: the commands that are run here,
+// and who runs the others.
+var makeSessions = map[string]map[string]string{}
+
+var _ = filepath.Join
