@@ -203,7 +203,7 @@ func TestBatchOverload(t *testing.T) {
 func TestBatchMemoryIsFlat(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Limits.SliceStatements = 100 })
 	one := w.deposit(w.alice, "m:alice", "same").Bytes()
-	const count = 60_000
+	const count = 20_000
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -217,7 +217,7 @@ func TestBatchMemoryIsFlat(t *testing.T) {
 	defer res.Body.Close()
 	n, peak := 0, uint64(0)
 	for sc := bufio.NewScanner(res.Body); sc.Scan(); n++ {
-		if n%10_000 == 0 {
+		if n%5_000 == 0 {
 			runtime.GC()
 			runtime.ReadMemStats(&after)
 			peak = max(peak, after.HeapAlloc)
@@ -226,8 +226,10 @@ func TestBatchMemoryIsFlat(t *testing.T) {
 	if n != count+1 {
 		t.Fatalf("%d lines", n)
 	}
-	if grown := int64(peak) - int64(before.HeapAlloc); grown > 16<<20 {
-		t.Fatalf("%d bytes of live memory for a batch of %d", grown, len(one)*count)
+	grown := int64(peak) - int64(before.HeapAlloc)
+	t.Logf("%d bytes of live memory for a batch of %d", grown, len(one)*count)
+	if grown > 16<<20 {
+		t.Fatal("memory grows with the batch")
 	}
 	for _, size := range w.node.calls() {
 		if size > 100 {
