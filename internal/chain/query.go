@@ -332,7 +332,13 @@ func (n *Node) Trail(trail evidence.Digest) (TrailView, error) {
 
 func (n *Node) readTrail(trail evidence.Digest) (TrailView, map[evidence.Digest]uint64, error) {
 	cur := n.machine.cur.Load()
-	v := TrailView{Trail: trail, Checkpoint: evidence.Checkpoint{Size: cur.Size, Root: cur.Root}, Time: time.UnixMilli(cur.Time).UTC()}
+	v := TrailView{Trail: trail, Checkpoint: evidence.Checkpoint{Size: cur.Size, Root: cur.Root}}
+	// Not the last block's time: a block may have registered nothing.
+	end, _, err := n.idx.boundaryAt(cur.Size)
+	if err != nil {
+		return v, nil, err
+	}
+	v.Time = time.UnixMilli(end.Time).UTC()
 	first, err := n.Lookup(trail)
 	if err != nil {
 		return v, nil, err
