@@ -33,6 +33,8 @@ func serverTarget(r *http.Request, origin string) (target, error) {
 	if !strings.HasPrefix(uri, "/") {
 		return target{}, refuse(CodeMalformed, "@target-uri", "the request line must hold a path, not an absolute address")
 	}
+	// A proxy in front of the server may have cut the path of its address off.
+	uri = strings.TrimSuffix(u.EscapedPath(), "/") + uri
 	path, query, _ := strings.Cut(uri, "?")
 	return target{scheme: u.Scheme, authority: u.Host, path: path, query: query, requestURI: uri}, nil
 }

@@ -169,8 +169,8 @@ func NewVerifier(c Config) *Verifier {
 }
 
 // Verify checks the request's one signature and returns the key that made it.
-// origin is scheme and authority under which the client addressed this server
-// ("https://court.example"); take it from the configuration, not from the
+// origin is scheme, authority and (behind a proxy that cuts it off) path under
+// which the client addressed this server, such as "https://court.example"; take it from the configuration, not from the
 // request, or a signature meant for one server is good at another. body is the
 // whole body, nil for none. key returns the public key of a kid; its error is
 // returned as it is. Every other error is an *Error.

@@ -58,14 +58,22 @@ type view struct {
 	roots      []evidence.Digest // by size
 }
 
-// Await returns when every node serves one and the same checkpoint, cosigned by
-// every institution, of at least this size and as large as its log.
+// quiet is how often in a row the alliance must be found settled: what a node
+// has read and not yet made a batch of shows nowhere.
+const quiet = 4
+
+// Await returns when nothing waits for a block anywhere and every node serves
+// one and the same checkpoint, cosigned by every institution, of at least this
+// size and as large as its log.
 func (c *Checker) Await(ctx context.Context, atLeast uint64) (uint64, error) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for last, calm := uint64(0), 0; ; {
 		size, why := c.settled(ctx, atLeast)
-		if why == nil {
+		if why != nil || size != last {
+			last, calm = size, 0
+		}
+		if calm++; why == nil && calm >= quiet {
 			return size, nil
 		}
 		select {
@@ -86,13 +94,16 @@ func (c *Checker) settled(ctx context.Context, atLeast uint64) (uint64, error) {
 			return 0, err
 		}
 		var s struct {
-			Size uint64          `json:"size"`
-			Root evidence.Digest `json:"root"`
+			Size    uint64          `json:"size"`
+			Root    evidence.Digest `json:"root"`
+			Pending int             `json:"pending"`
 		}
 		if err := c.getJSON(ctx, id, "/api/v1/status", &s); err != nil {
 			return 0, err
 		}
 		switch {
+		case s.Pending > 0:
+			return 0, fmt.Errorf("%s: %d statements are accepted and not in the log", id, s.Pending)
 		case cp.Size < atLeast:
 			return 0, fmt.Errorf("%s: checkpoint of size %d", id, cp.Size)
 		case len(cp.Cosignatures) < len(c.Alliance.Institutions):

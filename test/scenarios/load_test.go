@@ -1,7 +1,6 @@
 package scenarios
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -63,7 +62,7 @@ func (p *promises) count() int {
 // until it is taken: a deposit is idempotent.
 type load struct {
 	w     *world
-	stop  context.CancelFunc
+	stop  func()
 	work  sync.WaitGroup
 	final map[string]*atomic.Int64 // by institution
 	mu    sync.Mutex
@@ -85,19 +84,19 @@ func (w *world) startLoad(nodes ...*local.Node) *load {
 	if len(nodes) == 0 {
 		nodes = w.a.Nodes
 	}
-	ctx, cancel := context.WithCancel(w.ctx)
-	l := &load{w: w, stop: cancel, final: map[string]*atomic.Int64{}}
+	stopped := make(chan struct{})
+	l := &load{w: w, stop: sync.OnceFunc(func() { close(stopped) }), final: map[string]*atomic.Int64{}}
 	after := w.checkpoint()
 	for i, n := range nodes {
 		l.final[n.ID] = new(atomic.Int64)
 		m := w.members[i%len(w.members)]
-		l.work.Go(func() { l.run(ctx, n, m, after) })
+		l.work.Go(func() { l.run(stopped, n, m, after) })
 	}
 	w.Cleanup(l.end)
 	return l
 }
 
-func (l *load) run(ctx context.Context, n *local.Node, m *member, after evidence.Checkpoint) {
+func (l *load) run(stopped <-chan struct{}, n *local.Node, m *member, after evidence.Checkpoint) {
 	tick := time.NewTicker(loadPause)
 	defer tick.Stop()
 	for sent := 0; sent < loadMax; sent += loadBatch {
@@ -115,7 +114,7 @@ func (l *load) run(ctx context.Context, n *local.Node, m *member, after evidence
 			wait = "none"
 		}
 		for {
-			lines, err := l.w.batch(ctx, n, wait, statements)
+			lines, err := l.w.batch(l.w.ctx, n, wait, statements)
 			for _, x := range lines {
 				if x.Status/100 == 4 && x.Status != 429 {
 					l.fail(fmt.Errorf("%s refuses a good deposit: %+v", n.ID, x))
@@ -126,7 +125,9 @@ func (l *load) run(ctx context.Context, n *local.Node, m *member, after evidence
 				}
 			}
 			select {
-			case <-ctx.Done():
+			case <-stopped:
+				return
+			case <-l.w.ctx.Done():
 				return
 			case <-tick.C:
 			}
