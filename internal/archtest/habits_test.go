@@ -60,7 +60,7 @@ func TestPackageComments(t *testing.T) {
 
 // trusts: packages that a node or a verification rests on.
 func trusts(pkg string) bool {
-	return !testSupport(pkg) && !strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "scripts/") && !strings.HasPrefix(pkg, "spec/")
+	return !testSupport(pkg) && !strings.HasPrefix(pkg, "test/") && !strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "scripts/") && !strings.HasPrefix(pkg, "spec/")
 }
 
 // No init, no state that a package keeps for itself: what a program does is

@@ -31,7 +31,7 @@ var house = []struct {
 	{"internal/local", []string{"evidence"}},                                           // other processes are known by their command lines alone
 	{"internal/bench", []string{"evidence", "internal/institution", "internal/local"}}, // the same
 	{"internal/demo", []string{"evidence", "verify", "internal/local"}},                // the same
-	{"internal/court", []string{"evidence", "verify", "verify/render"}},
+	{"internal/court", []string{"evidence", "verify", "client", "verify/render"}},
 	{"verify/render", []string{"evidence", "verify"}},
 	{"verify/command", []string{"evidence", "verify", "verify/render"}},
 }
