@@ -112,7 +112,7 @@ type Receipt struct {
 }
 
 // MaxReceipt is the largest receipt read, in bytes: a path of 64 digests has
-// 2,200, the header and signature under 300.
+// 2,200, the headers and signature under 600.
 const MaxReceipt = 4096
 
 // ParseReceipt reads a receipt strictly. The error is a *FormatError. Neither
@@ -185,7 +185,7 @@ func (r *Receipt) Root(entry Digest) (Digest, error) {
 // VerifyInclusion checks that key signed a root under which entry stands. The
 // signature covers neither TreeSize nor LeafIndex, only the turns of the path
 // that follow from them: where the entry stands is known only together with a
-// signed size of the same root, such as a checkpoint's (spec/receipt.md, R21).
+// signed size of the same root, such as a checkpoint's (spec/receipt.md, R16).
 func (r *Receipt) VerifyInclusion(key *PublicKey, entry Digest) error {
 	root, err := r.Root(entry)
 	if err != nil {

@@ -102,7 +102,7 @@ func TestReceiptRefusedVectors(t *testing.T) {
 	}
 }
 
-// TestReceiptDoesNotSignItsPosition holds what spec/receipt.md R21 warns of.
+// TestReceiptDoesNotSignItsPosition holds what spec/receipt.md R16 warns of.
 func TestReceiptDoesNotSignItsPosition(t *testing.T) {
 	keys := vectorKeys(t)
 	for _, v := range readDocumentVectors[struct {
