@@ -34,7 +34,12 @@ func NewSigner(key crypto.Signer) (Signer, error) {
 		}
 		return ed25519Signer{k, pub}, nil
 	case *sm2.PrivateKey:
-		pub, err := ParsePublicKey(append(append([]byte{}, spkiSM2...), elliptic.Marshal(k.Curve, k.X, k.Y)...)) //nolint:staticcheck // SM2 is not a curve crypto/ecdh knows
+		raw := append(append([]byte{}, spkiSM2...), make([]byte, 65)...)
+		point := raw[len(spkiSM2):] // by hand: crypto/ecdsa writes no point of this curve
+		point[0] = 4
+		k.X.FillBytes(point[1:33])
+		k.Y.FillBytes(point[33:])
+		pub, err := ParsePublicKey(raw)
 		if err != nil {
 			return nil, err
 		}
