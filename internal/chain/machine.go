@@ -89,10 +89,10 @@ func (m *machine) known(id evidence.Digest) (uint64, bool, error) {
 	return m.idx.position(digestKey('i', id))
 }
 
-// judge says what the rules make of a statement at this point of the log. Its
-// order is that of the codes: what can be read, who, the signature, whether it
-// is there already, then whether it may be.
-func (m *machine) judge(it *item, blockTime int64) (result, error) {
+// judge says what the rules make of a statement at this point of the log, in
+// this order: what can be read, whose it is, the signature, whether it is there
+// already (in the log or, here, earlier in the block), then whether it may be.
+func (m *machine) judge(it *item, blockTime int64, here map[evidence.Digest]uint64) (result, error) {
 	if it.st == nil {
 		return refusal(it.refuse), nil
 	}
@@ -108,6 +108,9 @@ func (m *machine) judge(it *item, blockTime int64) (result, error) {
 	}
 	if it.sig != sigGood {
 		return result{code: evidence.CodeBadSignature, field: "signature", reason: "it is not this key's signature over this content"}, nil
+	}
+	if p, ok := here[it.id]; ok {
+		return result{code: evidence.CodeRegistered, position: p}, nil
 	}
 	if p, ok, err := m.known(it.id); err != nil || ok {
 		return result{code: evidence.CodeRegistered, position: p}, err
@@ -154,14 +157,9 @@ func (m *machine) apply(height, blockTime int64, batches []*batch, safe location
 		a.results[bi] = make([]result, len(b.items))
 		for i := range b.items {
 			it := &b.items[i]
-			r, err := m.judge(it, blockTime)
+			r, err := m.judge(it, blockTime, here)
 			if err != nil {
 				return nil, fmt.Errorf("statement %d of batch %s: %w", i, b.digest, err)
-			}
-			if r.code == evidence.CodeOK {
-				if p, ok := here[it.id]; ok {
-					r = result{code: evidence.CodeRegistered, position: p}
-				}
 			}
 			if r.code != evidence.CodeOK {
 				bb.Refused = append(bb.Refused, refused{uint32(i), r.code})
