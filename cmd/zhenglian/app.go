@@ -68,6 +68,10 @@ func run(ctx context.Context, args []string, a *app) int {
 	if err == nil {
 		return exitDone
 	}
+	var said *exitCode
+	if errors.As(err, &said) {
+		return said.code
+	}
 	what, hint := a.explain(err)
 	a.report(what, hint)
 	var f *failure
