@@ -76,10 +76,8 @@ func (p *play) run(ctx context.Context, args ...string) (stdout string, code int
 	return out.String(), 0, err
 }
 
-// must runs a command that has to succeed, shows its command line, and returns
-// what it printed.
+// must runs a command that has to succeed, and returns what it printed.
 func (p *play) must(ctx context.Context, args ...string) (string, error) {
-	p.show(args...)
 	out, code, err := p.run(ctx, args...)
 	if err == nil && code != 0 {
 		err = fmt.Errorf("zhenglian %s: exit %d: %s", quote(args), code, strings.TrimSpace(out))

@@ -1,20 +1,14 @@
 package demo
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/local"
-	"github.com/zhenglian/zhenglian/verify"
 )
 
 // found makes the homes and the alliance: every institution its own keys.
@@ -80,6 +74,7 @@ func (p *play) enrol(ctx context.Context) error {
 		{"member", "init", "--home", p.member()},
 		{"member", "enrol", "--home", ca.Home, "--request", p.path("member", "request.json"), "--assurance", "2", "--demo", "--out", result},
 	} {
+		p.show(args...)
 		if _, err := p.must(ctx, args...); err != nil {
 			return err
 		}
@@ -88,48 +83,10 @@ func (p *play) enrol(ctx context.Context) error {
 	if err := os.Rename(result, p.path("member", "enrolment.json")); err != nil {
 		return err
 	}
+	p.show("member", "show", "--home", p.member())
 	out, err := p.must(ctx, "member", "show", "--home", p.member())
 	p.indent(out, func(line string) bool { return strings.TrimSpace(line) != "" && !strings.Contains(line, "age1") })
 	return err
 }
 
 func (p *play) member() string { return p.path("member") }
-
-// stuff is how the parts of the demonstration are told apart in the summary.
-const (
-	genuine  = "evidence"
-	tampered = "tampered"
-)
-
-// deposit deposits the files, one step each, in one trail.
-func (p *play) deposit(ctx context.Context) error {
-	for i, f := range p.files {
-		args := []string{"deposit", "--home", p.member(), "--alliance", p.alliance.Genesis, "--phase", f.phase, "--step", f.step, "--json"}
-		if i > 0 {
-			args = append(args, "--trail", p.trail.String())
-		}
-		args = append(args, "--out", p.path(fmt.Sprintf("step-%d.zip", i+1)), f.path)
-		began := p.Now()
-		out, err := p.must(ctx, args...)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(p.Out, "%s %s %s\n", out, size(f.size), p.Now().Sub(began))
-	}
-	return nil
-}
-
-func (p *play) pkg() string { return p.path("evidence-package.zip") }
-
-// receipts shows what each institution signed.
-func (p *play) receipts(ctx context.Context) error { return errors.New("not yet") }
-func (p *play) verify(ctx context.Context) error   { return errors.New("not yet") }
-func (p *play) court(ctx context.Context) error    { return errors.New("not yet") }
-func (p *play) tamper(ctx context.Context) error   { return errors.New("not yet") }
-func (p *play) finish() error                      { return nil }
-
-var _ = bytes.Equal
-var _ = json.Marshal
-var _ = exec.Command
-var _ = filepath.Join
-var _ verify.Report
