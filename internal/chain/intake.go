@@ -343,6 +343,9 @@ func (n *Node) admitOwn(ctx context.Context, raws [][]byte, items []item) (*pend
 		return nil, err
 	}
 	n.metrics.accepted.Add(float64(len(items)))
+	if there, err := n.settled(p); err != nil || there {
+		return p, err
+	}
 	n.peers.push(p)
 	return p, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	stded25519 "crypto/ed25519"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -317,7 +318,11 @@ func (n *Node) adopt(d evidence.Digest, loc location) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	n.peers.push(finish(&pending{batch: b, from: n.id, since: n.now(), done: make(chan struct{})}))
+	p := finish(&pending{batch: b, from: n.id, since: n.now(), done: make(chan struct{})})
+	if there, err := n.settled(p); err != nil || there {
+		return true, err
+	}
+	n.peers.push(p)
 	return true, nil
 }
 
@@ -379,15 +384,68 @@ func (n *Node) admitOnce(ctx context.Context, raw []byte, from string) (*pending
 	if err != nil {
 		return nil, err
 	}
-	// It may have been committed meanwhile, by a block that fetched it.
-	if committed, err := n.committed(b.digest); err != nil {
-		return nil, err
-	} else if committed {
-		n.pool.remove(b.digest)
-		return p, nil
+	if there, err := n.settled(p); err != nil || there {
+		return p, err
 	}
 	n.offer(p)
 	return p, nil
+}
+
+// settled reports whether a batch that has just entered the pool is in the log
+// already: a block committed it meanwhile, or the same statements were sent
+// again in the same batch. No further block will answer for it, so it is
+// answered from the log and leaves the pool.
+func (n *Node) settled(p *pending) (bool, error) {
+	v, err := n.idx.get(digestKey('b', p.digest))
+	if err != nil || v == nil {
+		return false, err
+	}
+	results, err := n.resultsOf(p.batch, binary.BigEndian.Uint64(v))
+	if err != nil {
+		return true, err
+	}
+	if n.pool.remove(p.digest) != nil { // else the block that committed it answers
+		p.results = results
+		close(p.done)
+	}
+	return true, nil
+}
+
+// resultsOf returns what the block that committed a batch made of it.
+func (n *Node) resultsOf(b *batch, height uint64) ([]result, error) {
+	v, err := n.idx.get(u64key('h', height))
+	if err != nil {
+		return nil, err
+	}
+	blk, err := decodeBlock(v)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]result, len(b.items))
+	for _, bb := range blk.Batches {
+		if bb.Digest != b.digest {
+			continue
+		}
+		for _, r := range bb.Refused {
+			if int(r.At) < len(out) {
+				out[r.At] = result{code: r.Code, reason: fmt.Sprintf("block %d refused it: %s", height, r.Code)}
+			}
+		}
+	}
+	for i := range out {
+		if out[i].code != evidence.CodeOK && out[i].code != evidence.CodeRegistered {
+			continue
+		}
+		at, ok, err := n.machine.known(b.items[i].id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, &DamagedError{"index", fmt.Sprintf("statement %d of batch %s is not where block %d put it", i, b.digest, height)}
+		}
+		out[i] = result{code: evidence.CodeRegistered, position: at}
+	}
+	return out, nil
 }
 
 // offer puts a batch into this node's own mempool.

@@ -68,6 +68,7 @@ const quiet = 4
 func (c *Checker) Await(ctx context.Context, atLeast uint64) (uint64, error) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var reason error
 	for last, calm := uint64(0), 0; ; {
 		size, why := c.settled(ctx, atLeast)
 		if why != nil || size != last {
@@ -76,10 +77,13 @@ func (c *Checker) Await(ctx context.Context, atLeast uint64) (uint64, error) {
 		if calm++; why == nil && calm >= quiet {
 			return size, nil
 		}
+		if ctx.Err() == nil {
+			reason = why
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("the alliance does not settle at size %d or more: %w", atLeast, why)
+			return 0, fmt.Errorf("the alliance does not settle at size %d or more: %w", atLeast, reason)
 		}
 	}
 }

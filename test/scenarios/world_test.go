@@ -185,7 +185,7 @@ func (w *world) check() uint64 {
 	for _, a := range acks {
 		highest = max(highest, a.Position+1)
 	}
-	ctx, cancel := context.WithTimeout(w.ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	size, err := w.checker.Await(ctx, max(highest, uint64(len(accepted))))
 	w.must(err)
