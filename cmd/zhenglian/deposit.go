@@ -396,8 +396,8 @@ func nextStatement(br *bufio.Reader) ([]byte, error) {
 	if err != nil || head[0] != 0xd2 || head[1] != 0x84 {
 		return nil, errors.New("the stream holds something that is no statement")
 	}
-	out := make([]byte, 2, 512)
-	_, _ = br.Discard(2)
+	out := append(make([]byte, 0, 512), head...)
+	_, _ = br.Discard(len(head))
 	for part := range 4 {
 		ib, err := br.ReadByte()
 		if err != nil {
