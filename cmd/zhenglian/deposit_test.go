@@ -36,7 +36,9 @@ func (s *story) cli(args ...string) (out, errs string, code int) {
 	cmd.Env = append(os.Environ(), "LANG=en_US.UTF-8", "LC_ALL=en_US.UTF-8")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	began := time.Now()
 	err := cmd.Run()
+	s.Logf("%6d ms  exit %d  %.100s", time.Since(began).Milliseconds(), cmd.ProcessState.ExitCode(), strings.ReplaceAll(strings.Join(args, " "), s.dir+"/", ""))
 	if _, ok := err.(*exec.ExitError); err != nil && !ok {
 		s.Fatal(err)
 	}
