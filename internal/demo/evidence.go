@@ -91,7 +91,7 @@ func (p *play) receipts(context.Context) error {
 			}
 			seen[institution] = true
 			p.say("      receipts/%06d.%s.cose%s 第 %d 条，共 %d 条；%s 密钥 %s…", "      receipts/%06d.%s.cose%s entry %d of %d; %s key %s…",
-				step.N, institution, strings.Repeat(" ", max(0, 9-len(institution))), r.LeafIndex, r.TreeSize, r.Algorithm, r.KID.String()[:16])
+				step.N, institution, strings.Repeat(" ", max(0, 9-len(institution))), r.LeafIndex, r.Size, r.Algorithm, r.KID.String()[:16])
 		}
 	}
 	for _, d := range p.alliance.Alliance.Institutions {
@@ -120,7 +120,7 @@ func (p *play) verify(ctx context.Context) error {
 	if report, code, err = p.report(ctx, append(args, "--json")...); err != nil {
 		return err
 	}
-	p.say("      没有核验策略：内容一致，签发者身份未确立，不算通过（退出码 %d）", "      without a policy: consistent, issuer not established, no pass (exit %d)", code)
+	p.say("      没有核验策略：内部一致，签发者未确认，不算相符（退出码 %d）", "      without a policy: consistent, issuer not established, no pass (exit %d)", code)
 	if code == 0 || report.IssuerEstablished {
 		return errors.New(p.t("没有核验策略却通过了", "it passed without a policy"))
 	}
@@ -239,7 +239,7 @@ func (p *play) tamper(ctx context.Context) error {
 		return err
 	}
 	p.indent(sections[0], func(line string) bool { return line != "" })
-	p.say("\n      证据链不成立，问题就在这个文件；其余文件和步骤仍然一致。", "\n      No evidence chain, and this file is why; the other files still match.")
+	p.say("\n      证据链不成立，问题就在这个文件；其余文件仍然相符。", "\n      No evidence chain, and this file is why; the other files still match.")
 	return nil
 }
 
@@ -289,11 +289,11 @@ func (p *play) flip() (object string, at int64, err error) {
 func (p *play) verdict(v verify.Verdict) string {
 	switch v {
 	case verify.Matches:
-		return p.t("【一致】", "[matches]")
+		return p.t("【相符】", "[matches]")
 	case verify.DoesNotMatch:
-		return p.t("【不一致】", "[does not match]")
+		return p.t("【不符】", "[does not match]")
 	}
-	return p.t("【无法判断】", "[cannot be determined]")
+	return p.t("【无法确定】", "[cannot be determined]")
 }
 
 // finish writes the summary and says where everything is and what to try next.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,7 +103,7 @@ func TestEveryBlockIsRun(t *testing.T) {
 					t.Errorf("%s:%d: no session runs this document: add it to sessions", path, b.line)
 				}
 			case "make":
-				if _, ok := makeSessions[path]; !ok {
+				if !slices.Contains(makeSessions, path) {
 					t.Errorf("%s:%d: add the document to makeSessions", path, b.line)
 				}
 			case "":

@@ -99,8 +99,44 @@ func onThisMachine(t *testing.T, text string) string {
 	})
 }
 
-// makeSessions by document, for blocks of make: the commands that are run here,
-// and who runs the others.
-var makeSessions = map[string]map[string]string{}
+// makeSessions are the documents with blocks of make, run in the tree itself.
+var makeSessions = []string{"README.md", "README.zh-CN.md", "docs/demo.md"}
 
-var _ = filepath.Join
+// elsewhere are commands that cannot be run from here, and what runs them.
+var elsewhere = map[string]struct{ file, with string }{
+	"make test": {".ci/run", "make test"}, // it runs this
+}
+
+// TestMakeSessions runs what the documents tell a reader to run first, as he
+// would. What two documents have alike is run once.
+func TestMakeSessions(t *testing.T) {
+	var script strings.Builder
+	seen := map[string]bool{}
+	for _, path := range makeSessions { // in the order of a reader
+		for _, b := range blocks(t, path) {
+			if b.how != "make" {
+				continue
+			}
+			for _, line := range strings.Split(strings.TrimSpace(b.text), "\n") {
+				if by, ok := elsewhere[line]; ok {
+					data, err := os.ReadFile(filepath.Join(root, by.file))
+					if err != nil || !strings.Contains(string(data), by.with) {
+						t.Errorf("%s:%d: %q is not run by %s: %v", path, b.line, line, by.file, err)
+					}
+				} else if !seen[line] {
+					seen[line] = true
+					fmt.Fprintln(&script, line)
+				}
+			}
+		}
+	}
+	if !strings.HasPrefix(script.String(), "make demo\n") {
+		t.Fatalf("a reader would first run:\n%s", script.String())
+	}
+	out := run(t, root, script.String(), "LANG=en_US.UTF-8", "LC_ALL=")
+	for _, want := range []string{"The evidence chain stands", "objects/000002/01-recording.mp4", "Verification report on an evidence package: 【matches】"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("a reader does not see %q:\n%s", want, tail(out, 60))
+		}
+	}
+}
