@@ -122,11 +122,11 @@ func TestLyingReceipts(t *testing.T) {
 		Receipts: func(uint64, chain.Receipts) chain.Receipts {
 			out := chain.Receipts{}
 			for _, inst := range forged.Institutions {
-				root, err := evidence.SignRoot(inst.Receipt, inst.ID, net.Origin(), testalliance.Start, forged.RootAt(1))
+				root, err := evidence.SignRoot(inst.Receipt, inst.ID, net.Origin(), testalliance.Start, evidence.Checkpoint{Size: 1, Root: forged.RootAt(1)})
 				if err != nil {
 					return nil
 				}
-				out[inst.ID] = [][]byte{root.Receipt(1, 0, nil)}
+				out[inst.ID] = [][]byte{root.Receipt(0, nil)}
 			}
 			return out
 		},

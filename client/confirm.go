@@ -135,10 +135,10 @@ func (g *gathering) take(inst string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if seen, ok := g.roots[r.TreeSize]; ok && seen.root != root {
-		return &EquivocationError{Size: r.TreeSize, RootA: seen.root, RootB: root, ByA: seen.by, ByB: inst, ProofA: seen.data, ProofB: data}
+	if seen, ok := g.roots[r.Size]; ok && seen.root != root {
+		return &EquivocationError{Size: r.Size, RootA: seen.root, RootB: root, ByA: seen.by, ByB: inst, ProofA: seen.data, ProofB: data}
 	} else if !ok {
-		g.roots[r.TreeSize] = rootSeen{root, inst, data}
+		g.roots[r.Size] = rootSeen{root, inst, data}
 	}
 	for other, h := range g.receipts {
 		if h.LeafIndex != r.LeafIndex {
@@ -149,7 +149,7 @@ func (g *gathering) take(inst string, data []byte) error {
 	// before SM2, then the smallest tree.
 	if h, ok := g.receipts[inst]; ok {
 		sm2Had, sm2New := h.Algorithm == evidence.SM2SM3, r.Algorithm == evidence.SM2SM3
-		if sm2New && !sm2Had || sm2New == sm2Had && h.TreeSize <= r.TreeSize {
+		if sm2New && !sm2Had || sm2New == sm2Had && h.Size <= r.Size {
 			return nil
 		}
 	}
@@ -171,7 +171,7 @@ func (g *gathering) final() *Final {
 	for inst, h := range g.receipts {
 		f.Receipts[inst] = h.data
 		f.Position = h.LeafIndex
-		f.TreeSize = max(f.TreeSize, h.TreeSize)
+		f.TreeSize = max(f.TreeSize, h.Size)
 		times = append(times, h.IssuedAt)
 	}
 	slices.Sort(times)
@@ -197,9 +197,9 @@ func checkReceipt(policy *evidence.Policy, inst string, entry evidence.Digest, d
 	if r.Log != policy.Origin {
 		return nil, fmt.Errorf("it is of the log %q, not %q", r.Log, policy.Origin)
 	}
-	holder, key, ok := policy.ByKID(r.KID, evidence.UseReceipt, r.TreeSize)
+	holder, key, ok := policy.ByKID(r.KID, evidence.UseReceipt, r.Size)
 	if !ok || holder != inst {
-		return nil, fmt.Errorf("key %s is not one of the institution's for size %d", r.KID, r.TreeSize)
+		return nil, fmt.Errorf("key %s is not one of the institution's for size %d", r.KID, r.Size)
 	}
 	if err := r.VerifyInclusion(key, entry); err != nil {
 		return nil, err

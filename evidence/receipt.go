@@ -14,33 +14,37 @@ const (
 	proofConsistency = -2
 )
 
-// RootSignature is an institution's signature over a root of the log, as a
-// COSE_Sign1 with detached payload has it (RFC 9942 §5.2). Receipts for every
-// entry under that root are derived from it.
+// RootSignature is an institution's signature over a root of the log and its
+// size, as a COSE_Sign1 with detached payload has it (RFC 9942 §5.2). The root
+// is the payload; the size, which the RFC leaves unsigned, is in the protected
+// header (spec/receipt.md, R16). Receipts for every entry under that root are
+// derived from it.
 type RootSignature struct {
 	Algorithm Algorithm
 	KID       Digest // the institution's receipt key
 	Issuer    string // the institution's id
 	Log       string // the log's origin line, Alliance.Origin: the receipt's subject
 	IssuedAt  int64  // block time of the root, seconds since 1970
+	Size      uint64 // entries of the log under the root
 	Protected []byte // the encoded protected header
 	Signature []byte // raw, 64 bytes
 }
 
-// SignRoot signs the root of the log of that origin as the block of that time
-// (seconds since 1970) left it.
-func SignRoot(signer Signer, institution, origin string, blockTime int64, root Digest) (*RootSignature, error) {
-	r := &RootSignature{Algorithm: signer.Public().Algorithm(), KID: signer.Public().KID(), Issuer: institution, Log: origin, IssuedAt: blockTime}
-	b := appendHead(nil, majorMap, 4)
+// SignRoot signs size and root of the log of that origin as the block of that
+// time (seconds since 1970) left it.
+func SignRoot(signer Signer, institution, origin string, blockTime int64, log Checkpoint) (*RootSignature, error) {
+	r := &RootSignature{Algorithm: signer.Public().Algorithm(), KID: signer.Public().KID(), Issuer: institution, Log: origin, IssuedAt: blockTime, Size: log.Size}
+	b := appendHead(nil, majorMap, 5)
 	b = appendInt(appendInt(b, labelAlg), int64(r.Algorithm))
 	b = appendBytes(appendInt(b, labelKID), r.KID[:])
 	b = appendHead(appendInt(b, labelClaims), majorMap, 3)
 	b = appendText(appendInt(b, claimIss), r.Issuer)
 	b = appendText(appendInt(b, claimSub), r.Log)
 	b = appendInt(appendInt(b, claimIat), r.IssuedAt)
-	r.Protected = appendInt(appendInt(b, labelVDS), vdsRFC9162)
+	b = appendInt(appendInt(b, labelVDS), vdsRFC9162)
+	r.Protected = appendHead(appendInt(b, labelTreeSize), majorUint, r.Size)
 	var err error
-	if r.Signature, err = signer.Sign(appendSigStructure(nil, r.Protected, root[:])); err != nil {
+	if r.Signature, err = signer.Sign(appendSigStructure(nil, r.Protected, log.Root[:])); err != nil {
 		return nil, fmt.Errorf("signing the root: %w", err)
 	}
 	return r, nil
@@ -50,7 +54,7 @@ func SignRoot(signer Signer, institution, origin string, blockTime int64, root D
 func NewRootSignature(protected, signature []byte) (*RootSignature, error) {
 	r := &RootSignature{Protected: protected, Signature: signature}
 	c := &cursor{data: protected}
-	c.fields("protected", 4)
+	c.fields("protected", 5)
 	c.field("protected.alg", labelAlg)
 	r.Algorithm = c.algorithm("protected.alg")
 	c.field("protected.kid", labelKID)
@@ -69,6 +73,8 @@ func NewRootSignature(protected, signature []byte) (*RootSignature, error) {
 	if vds := c.uint("protected.vds"); c.err == nil && vds != vdsRFC9162 {
 		c.fail(CodeMalformed, "protected.vds", "%d, want 1 (RFC9162_SHA256)", vds)
 	}
+	c.field("protected.tree-size", labelTreeSize)
+	r.Size = c.size("protected.tree-size")
 	c.end("protected")
 	if c.err == nil && len(signature) != SignatureSize {
 		c.fail(CodeMalformed, "signature", "it has %d bytes, want %d", len(signature), SignatureSize)
@@ -86,11 +92,11 @@ func (r *RootSignature) Verify(key *PublicKey, root Digest) error {
 	return key.VerifyStrict(appendSigStructure(nil, r.Protected, root[:]), r.Signature)
 }
 
-// Receipt encodes the receipt for the entry at index in the tree of that size,
-// whose inclusion path (RFC 9162 §2.1.3) the caller has from the log.
-func (r *RootSignature) Receipt(size, index uint64, path []Digest) []byte {
+// Receipt encodes the receipt for the entry at index in the tree of the signed
+// size, whose inclusion path (RFC 9162 §2.1.3) the caller has from the log.
+func (r *RootSignature) Receipt(index uint64, path []Digest) []byte {
 	p := appendHead(nil, majorArray, 3)
-	p = appendHead(p, majorUint, size)
+	p = appendHead(p, majorUint, r.Size)
 	p = appendHead(p, majorUint, index)
 	p = appendHead(p, majorArray, uint64(len(path)))
 	for i := range path {
@@ -103,11 +109,11 @@ func (r *RootSignature) Receipt(size, index uint64, path []Digest) []byte {
 	return encodeSign1(r.Protected, u, nil, r.Signature)
 }
 
-// Receipt is an institution's proof that an entry is in the log (RFC 9942).
+// Receipt is an institution's proof that an entry is in the log, and where (RFC
+// 9942). The proof repeats the signed Size; ParseReceipt holds them equal.
 type Receipt struct {
 	RootSignature
-	TreeSize  uint64
-	LeafIndex uint64
+	LeafIndex uint64 // below Size
 	Path      []Digest
 }
 
@@ -115,8 +121,9 @@ type Receipt struct {
 // 2,200, the headers and signature under 600.
 const MaxReceipt = 4096
 
-// ParseReceipt reads a receipt strictly. The error is a *FormatError. Neither
-// signature nor path is checked.
+// ParseReceipt reads a receipt strictly. The error is a *FormatError, also when
+// the proof is of another tree size than the signed one. Neither signature nor
+// path is checked.
 func ParseReceipt(data []byte) (*Receipt, error) {
 	if len(data) == 0 {
 		return nil, &FormatError{Code: CodeEmpty, Field: "receipt", Reason: "there are no bytes"}
@@ -150,7 +157,9 @@ func ParseReceipt(data []byte) (*Receipt, error) {
 	if n := c.array("inclusion"); c.err == nil && n != 3 {
 		c.fail(CodeMalformed, "inclusion", "an array of %d, want [size, index, path]", n)
 	}
-	r.TreeSize = c.size("inclusion.tree-size")
+	if size := c.size("inclusion.tree-size"); c.err == nil && size != r.Size {
+		c.fail(CodeMalformed, "inclusion.tree-size", "%d, and the signed tree size is %d", size, r.Size)
+	}
 	r.LeafIndex = c.size("inclusion.leaf-index")
 	n := c.array("inclusion.path")
 	if c.err == nil && n > 64 {
@@ -160,8 +169,8 @@ func ParseReceipt(data []byte) (*Receipt, error) {
 		r.Path = append(r.Path, c.digest("inclusion.path"))
 	}
 	c.end("inclusion")
-	if c.err == nil && r.LeafIndex >= r.TreeSize {
-		c.fail(CodeMalformed, "inclusion.leaf-index", "%d is not below the tree size %d", r.LeafIndex, r.TreeSize)
+	if c.err == nil && r.LeafIndex >= r.Size {
+		c.fail(CodeMalformed, "inclusion.leaf-index", "%d is not below the tree size %d", r.LeafIndex, r.Size)
 	}
 	if c.err != nil {
 		return nil, c.err
@@ -175,17 +184,17 @@ func (r *Receipt) Root(entry Digest) (Digest, error) {
 	for i := range r.Path {
 		path[i] = r.Path[i][:]
 	}
-	root, err := proof.RootFromInclusionProof(rfc6962.DefaultHasher, r.LeafIndex, r.TreeSize, rfc6962.DefaultHasher.HashLeaf(entry[:]), path)
+	root, err := proof.RootFromInclusionProof(rfc6962.DefaultHasher, r.LeafIndex, r.Size, rfc6962.DefaultHasher.HashLeaf(entry[:]), path)
 	if err != nil {
 		return Digest{}, fmt.Errorf("inclusion path: %w", err)
 	}
 	return Digest(root), nil
 }
 
-// VerifyInclusion checks that key signed a root under which entry stands. The
-// signature covers neither TreeSize nor LeafIndex, only the turns of the path
-// that follow from them: where the entry stands is known only together with a
-// signed size of the same root, such as a checkpoint's (spec/receipt.md, R16).
+// VerifyInclusion checks that key signed Size and a root under which entry
+// stands at LeafIndex. The index is proven though it is not signed: it is the
+// only one to which these turns lead in a tree of that size (spec/receipt.md,
+// R16).
 func (r *Receipt) VerifyInclusion(key *PublicKey, entry Digest) error {
 	root, err := r.Root(entry)
 	if err != nil {

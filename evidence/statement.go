@@ -22,6 +22,7 @@ const (
 	labelPrev        = -70001 // digest of the statement before in the trail
 	labelAfter       = -70002 // [size, root] of a checkpoint the signer had seen
 	labelSM3         = -70003 // SM3 digest of the manifest
+	labelTreeSize    = -70004 // in receipts: size of the log whose root is signed
 
 	claimIss = 1
 	claimSub = 2

@@ -144,11 +144,11 @@ func TestReceiptProperty(t *testing.T) {
 		}
 		index := rapid.IntRange(0, len(entries)-1).Draw(t, "index")
 		signer := rapid.SampledFrom(signers).Draw(t, "signer")
-		rs, err := SignRoot(signer, "court", "demo-0123456789abcdef", 1_700_000_000, merkleRoot(entries))
+		rs, err := SignRoot(signer, "court", "demo-0123456789abcdef", 1_700_000_000, Checkpoint{uint64(len(entries)), merkleRoot(entries)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := ParseReceipt(rs.Receipt(uint64(len(entries)), uint64(index), merklePath(index, entries)))
+		r, err := ParseReceipt(rs.Receipt(uint64(index), merklePath(index, entries)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,11 +40,11 @@ func (r *run) checkReceipts(at Subject, entry evidence.Digest, position *uint64,
 			r.check("receipt", s, DoesNotMatch, because("receipt-other-position", "position", rec.LeafIndex, "other", reg.position), ClauseUnaltered, ClauseReceipt)
 			continue
 		}
-		reg.seen, reg.position, reg.size = true, rec.LeafIndex, max(reg.size, rec.TreeSize)
+		reg.seen, reg.position, reg.size = true, rec.LeafIndex, max(reg.size, rec.Size)
 		if t, twice := times[f.institution]; !twice || rec.IssuedAt < t {
 			times[f.institution] = rec.IssuedAt
 		}
-		reg.witnesses = append(reg.witnesses, Witness{Institution: f.institution, TreeSize: rec.TreeSize, Time: clockText(rec.IssuedAt)})
+		reg.witnesses = append(reg.witnesses, Witness{Institution: f.institution, TreeSize: rec.Size, Time: clockText(rec.IssuedAt)})
 	}
 	if r.policy == nil {
 		r.check("quorum", at, Undetermined, because("no-keys"), ClauseUnaltered, ClausePlatform)
@@ -68,7 +68,7 @@ func (r *run) checkReceipts(at Subject, entry evidence.Digest, position *uint64,
 }
 
 // checkReceipt verifies one receipt: its form, whose it is, its signature over
-// the root that its path leads to, its place in the log, and that this root is
+// size and root that its path leads to, its place in the log, and that this root is
 // the one that every other signature in the package has at that size.
 func (r *run) checkReceipt(s Subject, entry evidence.Digest, position *uint64, f receiptFile) (*evidence.Receipt, bool) {
 	fail := func(why Reason) (*evidence.Receipt, bool) {
@@ -95,24 +95,24 @@ func (r *run) checkReceipt(s Subject, entry evidence.Digest, position *uint64, f
 	if rec.Log != r.policy.Origin {
 		return fail(because("receipt-log", "found", rec.Log, "origin", r.policy.Origin))
 	}
-	inst, key, ok := r.policy.ByKID(rec.KID, evidence.UseReceipt, rec.TreeSize)
+	inst, key, ok := r.policy.ByKID(rec.KID, evidence.UseReceipt, rec.Size)
 	if !ok || inst != f.institution {
-		return fail(because("receipt-key", "institution", f.institution, "size", rec.TreeSize))
+		return fail(because("receipt-key", "institution", f.institution, "size", rec.Size))
 	}
 	root, err := rec.Root(entry)
 	if err != nil {
-		return fail(because("receipt-path", "position", rec.LeafIndex, "size", rec.TreeSize, "detail", err))
+		return fail(because("receipt-path", "position", rec.LeafIndex, "size", rec.Size, "detail", err))
 	}
 	if err := rec.Verify(key, root); err != nil {
-		return fail(because("receipt-signature", "institution", f.institution, "position", rec.LeafIndex, "size", rec.TreeSize))
+		return fail(because("receipt-signature", "institution", f.institution, "position", rec.LeafIndex, "size", rec.Size))
 	}
 	if position != nil && rec.LeafIndex != *position {
 		return fail(because("receipt-position", "position", rec.LeafIndex, "index", *position))
 	}
-	if !r.sameRoot(s, rec.TreeSize, root, rec.IssuedAt) {
+	if !r.sameRoot(s, rec.Size, root, rec.IssuedAt) {
 		return nil, false
 	}
-	r.check("receipt", s, Matches, because("receipt-holds", "institution", f.institution, "position", rec.LeafIndex, "size", rec.TreeSize, "block_time", clockText(rec.IssuedAt)), ClauseUnaltered, ClauseReceipt, ClauseMerkle)
+	r.check("receipt", s, Matches, because("receipt-holds", "institution", f.institution, "position", rec.LeafIndex, "size", rec.Size, "block_time", clockText(rec.IssuedAt)), ClauseUnaltered, ClauseReceipt, ClauseMerkle)
 	return rec, true
 }
 

@@ -42,35 +42,35 @@ func TestRules(t *testing.T) {
 			signer := f.Get("other-05")
 			rec, err := evidence.ParseReceipt(c.Steps[0].Receipts["court"])
 			must(t, err)
-			root, err := evidence.SignRoot(signer.Receipt, "other-05", s.Origin(), 1, s.RootAt(s.Size()))
+			root, err := evidence.SignRoot(signer.Receipt, "other-05", s.Origin(), 1, s.Now())
 			must(t, err)
-			c.Steps[0].Receipts["other-05"] = root.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path)
+			c.Steps[0].Receipts["other-05"] = root.Receipt(rec.LeafIndex, rec.Path)
 		}, verify.Undetermined, []string{"institution-unknown"}},
 		{"another block time for the same root", func(t *testing.T, s *story, c *content) {
 			rec, err := evidence.ParseReceipt(c.Steps[1].Receipts["notary"])
 			must(t, err)
-			root, err := evidence.SignRoot(s.Get("notary").Receipt, "notary", s.Origin(), rec.IssuedAt-3600, s.RootAt(rec.TreeSize))
+			root, err := evidence.SignRoot(s.Get("notary").Receipt, "notary", s.Origin(), rec.IssuedAt-3600, evidence.Checkpoint{Size: rec.Size, Root: s.RootAt(rec.Size)})
 			must(t, err)
-			c.Steps[1].Receipts["notary"] = root.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path)
+			c.Steps[1].Receipts["notary"] = root.Receipt(rec.LeafIndex, rec.Path)
 		}, verify.DoesNotMatch, []string{"two-block-times"}},
 		{"receipt of another log of the same institutions", func(t *testing.T, s *story, c *content) {
 			rec, err := evidence.ParseReceipt(c.Steps[1].Receipts["notary"])
 			must(t, err)
-			root, err := evidence.SignRoot(s.Get("notary").Receipt, "notary", "other-log", rec.IssuedAt, s.RootAt(rec.TreeSize))
+			root, err := evidence.SignRoot(s.Get("notary").Receipt, "notary", "other-log", rec.IssuedAt, evidence.Checkpoint{Size: rec.Size, Root: s.RootAt(rec.Size)})
 			must(t, err)
-			c.Steps[1].Receipts["notary"] = root.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path)
+			c.Steps[1].Receipts["notary"] = root.Receipt(rec.LeafIndex, rec.Path)
 		}, verify.DoesNotMatch, []string{"receipt-log"}},
 		{"receipt by another key of the institution", func(t *testing.T, s *story, c *content) {
 			rec, err := evidence.ParseReceipt(c.Steps[1].Receipts["notary"])
 			must(t, err)
-			root, err := evidence.SignRoot(s.Get("notary").Attest, "notary", s.Origin(), rec.IssuedAt, s.RootAt(rec.TreeSize))
+			root, err := evidence.SignRoot(s.Get("notary").Attest, "notary", s.Origin(), rec.IssuedAt, evidence.Checkpoint{Size: rec.Size, Root: s.RootAt(rec.Size)})
 			must(t, err)
-			c.Steps[1].Receipts["notary"] = root.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path)
+			c.Steps[1].Receipts["notary"] = root.Receipt(rec.LeafIndex, rec.Path)
 		}, verify.DoesNotMatch, []string{"receipt-key"}},
 		{"receipt with a path too short", func(t *testing.T, s *story, c *content) {
 			rec, err := evidence.ParseReceipt(c.Steps[1].Receipts["notary"])
 			must(t, err)
-			c.Steps[1].Receipts["notary"] = rec.RootSignature.Receipt(rec.TreeSize, rec.LeafIndex, rec.Path[1:])
+			c.Steps[1].Receipts["notary"] = rec.RootSignature.Receipt(rec.LeafIndex, rec.Path[1:])
 		}, verify.DoesNotMatch, []string{"receipt-path"}},
 		{"steps exchanged", func(t *testing.T, s *story, c *content) {
 			c.Steps[2], c.Steps[3] = c.Steps[3], c.Steps[2]

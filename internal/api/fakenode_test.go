@@ -281,11 +281,11 @@ func (n *fakeNode) ReceiptsAt(pos uint64) (chain.Receipts, error) {
 	out := chain.Receipts{}
 	for _, id := range institutions {
 		for _, name := range []string{"receipt.1", "receipt.2"} {
-			sig, err := evidence.SignRoot(n.keys[id][name], id, n.alliance.Origin(), 1700000000, evidence.Digest(n.tree.Hash()))
+			sig, err := evidence.SignRoot(n.keys[id][name], id, n.alliance.Origin(), 1700000000, evidence.Checkpoint{Size: size, Root: evidence.Digest(n.tree.Hash())})
 			if err != nil {
 				return nil, err
 			}
-			out[id] = append(out[id], sig.Receipt(size, pos, path))
+			out[id] = append(out[id], sig.Receipt(pos, path))
 		}
 	}
 	return out, nil

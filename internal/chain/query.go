@@ -253,7 +253,10 @@ func (n *Node) ReceiptsAt(position uint64) (Receipts, error) {
 			if err != nil {
 				return nil, &DamagedError{"index", fmt.Sprintf("root signature of %s at block %d: %v", id, x.Height, err)}
 			}
-			raw := sig.Receipt(best.Size, position, path)
+			if sig.Size != best.Size {
+				return nil, &DamagedError{"index", fmt.Sprintf("root signature of %s at block %d: it is over size %d, the block ended at %d", id, x.Height, sig.Size, best.Size)}
+			}
+			raw := sig.Receipt(position, path)
 			// What the ledger says now must lead to the root that was signed then.
 			rec, err := evidence.ParseReceipt(raw)
 			if err != nil {

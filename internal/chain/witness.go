@@ -153,7 +153,7 @@ func (w *witness) finalSize() uint64 { return w.final.load() }
 func (w *witness) sign(b boundary) error {
 	x := witnessWire{Height: b.Height, Size: b.Size}
 	for _, key := range w.n.cfg.Receipts {
-		r, err := evidence.SignRoot(key, w.n.id, w.n.origin, b.Time/1000, b.Root)
+		r, err := evidence.SignRoot(key, w.n.id, w.n.origin, b.Time/1000, b.Checkpoint)
 		if err != nil {
 			return err
 		}
@@ -240,8 +240,8 @@ func (w *witness) check(from string, x witnessWire, b boundary) error {
 		if err != nil {
 			return err
 		}
-		if sig.Issuer != from || sig.Log != w.n.origin || sig.IssuedAt != b.Time/1000 {
-			return fmt.Errorf("the root signature says issuer %q, log %q, time %d", sig.Issuer, sig.Log, sig.IssuedAt)
+		if sig.Issuer != from || sig.Log != w.n.origin || sig.IssuedAt != b.Time/1000 || sig.Size != b.Size {
+			return fmt.Errorf("the root signature says issuer %q, log %q, time %d, size %d", sig.Issuer, sig.Log, sig.IssuedAt, sig.Size)
 		}
 		if err := sig.Verify(receipts[i], b.Root); err != nil {
 			return fmt.Errorf("over the root of size %d: %w", b.Size, err)

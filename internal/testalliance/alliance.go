@@ -221,11 +221,11 @@ func (a *Alliance) Receipts(position, size uint64, institutions ...string) (map[
 	}
 	out := map[string][]byte{}
 	for _, inst := range a.pick(institutions) {
-		root, err := evidence.SignRoot(inst.Receipt, inst.ID, a.Origin(), BlockTime(size-1), a.RootAt(size))
+		root, err := evidence.SignRoot(inst.Receipt, inst.ID, a.Origin(), BlockTime(size-1), evidence.Checkpoint{Size: size, Root: a.RootAt(size)})
 		if err != nil {
 			return nil, err
 		}
-		out[inst.ID] = root.Receipt(size, position, path)
+		out[inst.ID] = root.Receipt(position, path)
 	}
 	return out, nil
 }

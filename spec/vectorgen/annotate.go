@@ -117,7 +117,7 @@ func statementNames() map[string]string {
 	return map[string]string{"[0]": "protected", "[1]": "unprotected", "[2]": "payload", "[3]": "signature",
 		"[0].1": "alg", "[0].3": "content type", "[0].4": "kid", "[0].15": "CWT claims", "[0].15.1": "iss", "[0].15.2": "sub", "[0].15.6": "iat",
 		"[0].258": "payload hash", "[0].259": "preimage content type", "[0].-70001": "prev", "[0].-70002": "after", "[0].-70002[0]": "size", "[0].-70002[1]": "root", "[0].-70003": "sm3",
-		"[0].395": "vds", "[1].396": "vdp", "[1].396.-1": "inclusion", "[1].396.-1[0][0]": "tree size", "[1].396.-1[0][1]": "leaf index", "[1].396.-1[0][2]": "path",
+		"[0].395": "vds", "[0].-70004": "tree-size", "[1].396": "vdp", "[1].396.-1": "inclusion", "[1].396.-1[0][0]": "tree size", "[1].396.-1[0][1]": "leaf index", "[1].396.-1[0][2]": "path",
 		"[2].1": "kid", "[2].2": "rights"}
 }
 

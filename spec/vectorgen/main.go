@@ -78,7 +78,6 @@ func generate(dir string) (map[string][]byte, error) {
 		"receipt/valid.json":        validReceipts(),
 		"receipt/invalid.json":      invalidReceipts(),
 		"receipt/refused.json":      refusedReceipts(),
-		"receipt/unsigned.json":     unsignedReceipts(),
 		"receipt/transparent.json":  transparentStatements(c),
 		"trailhead/valid.json":      heads,
 		"trailhead/invalid.json":    badHeads,

@@ -97,7 +97,7 @@ func newReceipt(k *key, size, index int) *receipt {
 }
 
 func (r *receipt) protected() fields {
-	return fields{{num(lAlg), num(r.key.alg)}, {num(lKID), bstr(r.key.kid())}, {num(lClaims), claims(institution, origin, blockTime).encode()}, {num(lVDS), num(1)}}
+	return fields{{num(lAlg), num(r.key.alg)}, {num(lKID), bstr(r.key.kid())}, {num(lClaims), claims(institution, origin, blockTime).encode()}, {num(lVDS), num(1)}, {num(lTreeSize), head(0, uint64(r.size))}}
 }
 
 func (r *receipt) root() []byte { return treeRoot(r.entries) }
@@ -204,25 +204,41 @@ func invalidReceipts() []invalid {
 	i("tree size not shortest", cat([]byte{0x83, 0x18, 7}, proof[2:]), notDet, "inclusion.tree-size")
 	i("tree size negative", array(num(-7), num(3), array(pathItems(path)...)), malformed, "inclusion.tree-size")
 	i("tree size above 63 bits", proofBytes(1<<63, 3, path), malformed, "inclusion.tree-size")
-	i("tree size zero", proofBytes(0, 0, nil), malformed, "inclusion.leaf-index")
+	i("tree size zero", proofBytes(0, 0, nil), malformed, "inclusion.tree-size")
+	v.add("tree size zero, signed", r.with(p.with(lTreeSize, num(0)).encode(), vdp(proofBytes(0, 0, nil)).encode()), malformed, "inclusion.leaf-index")
+	v.add("tree size signed, none in the proof", r.with(prot, vdp(array(num(3), array(pathItems(path)...))).encode()), malformed, "inclusion")
+	for _, c := range sameTurns() {
+		of := newReceipt(r.key, c.size, c.index)
+		v.add(c.name()+" in the proof", of.with(of.protected().encode(), vdp(proofBytes(c.toSize, c.toIndex, treePath(c.index, of.entries))).encode()), malformed, "inclusion.tree-size")
+	}
 	i("leaf index equal to the tree size", proofBytes(7, 7, path), malformed, "inclusion.leaf-index")
 	i("leaf index is text", array(num(7), tstr("3"), array(pathItems(path)...)), malformed, "inclusion.leaf-index")
 	i("path null", array(num(7), num(3), []byte{0xf6}), malformed, "inclusion.path")
 	i("path with a digest of 31 bytes", array(num(7), num(3), array(bstr(path[0][:31]), bstr(path[1]), bstr(path[2]))), malformed, "inclusion.path")
-	i("path of 65 digests", proofBytes(1<<63-1, 3, slicesOf(path[0], 65)), malformed, "inclusion.path")
+	i("path of 65 digests", proofBytes(7, 3, slicesOf(path[0], 65)), malformed, "inclusion.path")
 
 	h := func(name string, f fields, code, field string) { v.add(name, r.with(f.encode(), un), code, field) }
-	for _, l := range []int64{lAlg, lKID, lClaims, lVDS} {
+	for _, l := range []int64{lAlg, lKID, lClaims, lVDS, lTreeSize} {
 		h(fmt.Sprintf("label %d missing", l), p.without(l), malformed, "protected")
 	}
 	h("an unknown label, 16", p.add(lVDS, num(16), tstr("x")), malformed, "protected")
 	h("kid before alg", p.swap(lAlg, lKID), malformed, "protected.alg")
-	h("alg twice", append(fields{p[0]}, p[0], p[2], p[3]), malformed, "protected.kid")
+	h("alg twice", append(fields{p[0]}, p[0], p[2], p[3], p[4]), malformed, "protected.kid")
 	h("alg -19", p.with(lAlg, num(-19)), "wrong-algorithm", "protected.alg")
 	h("alg is text", p.with(lAlg, tstr("ES256")), malformed, "protected.alg")
 	h("kid of 31 bytes", p.with(lKID, bstr(r.key.kid()[:31])), malformed, "protected.kid")
 	h("vds 2", p.with(lVDS, num(2)), malformed, "protected.vds")
 	h("vds missing, another label in its place", p.as(lVDS, num(lVDP)), malformed, "protected.vds")
+	h("tree size before vds", p.swap(lVDS, lTreeSize), malformed, "protected.vds")
+	h("tree size twice", append(fields{}, p[0], p[1], p[2], p[4], p[4]), malformed, "protected.vds")
+	h("label -70005 in place of -70004", p.as(lTreeSize, num(-70005)), malformed, "protected.tree-size")
+	h("label -70004 not shortest", p.as(lTreeSize, mustHex("3b0000000000011173")), notDet, "protected.tree-size")
+	h("a sixth label, crit, that names the tree size", p.add(lKID, num(2), array(num(lTreeSize))), malformed, "protected")
+	h("signed tree size not shortest", p.with(lTreeSize, []byte{0x18, 7}), notDet, "protected.tree-size")
+	h("signed tree size negative", p.with(lTreeSize, num(-7)), malformed, "protected.tree-size")
+	h("signed tree size is text", p.with(lTreeSize, tstr("7")), malformed, "protected.tree-size")
+	h("signed tree size above 63 bits", p.with(lTreeSize, head(0, 1<<63)), malformed, "protected.tree-size")
+	h("signed tree size is another than the proof's", p.with(lTreeSize, num(8)), malformed, "inclusion.tree-size")
 	cl := func(name string, f fields, code, field string) { h(name, p.with(lClaims, f.encode()), code, field) }
 	full := claims(institution, origin, blockTime)
 	cl("sub missing", full.without(2), malformed, "protected.claims")
@@ -273,7 +289,7 @@ func refusedReceipts() []receiptRefused {
 	entry := r.entries[3]
 	path := treePath(3, r.entries)
 	proof := func(size, index uint64, path [][]byte) []byte {
-		return r.with(prot, vdp(proofBytes(size, index, path)).encode())
+		return r.with(r.protected().with(lTreeSize, head(0, size)).encode(), vdp(proofBytes(size, index, path)).encode())
 	}
 	put("another entry", k.name, r.entries[4], r.bytes(), "signature")
 	put("another key", "court receipt, P-256", entry, r.bytes(), "signature")
@@ -282,7 +298,7 @@ func refusedReceipts() []receiptRefused {
 	flipped[len(flipped)-1] ^= 1
 	put("signature changed", k.name, entry, flipped, "signature")
 	put("another index", k.name, entry, proof(7, 2, path), "signature")
-	put("another size with another turn of the path", k.name, r.entries[6], r.with(prot, vdp(proofBytes(8, 6, slicesOf(path[0], 3))).encode()), "signature")
+	put("another size with another turn of the path", k.name, r.entries[6], proof(8, 6, slicesOf(path[0], 3)), "signature")
 	put("a size that asks for a longer path", k.name, entry, proof(9, 3, path), "path")
 	put("a path one digest short", k.name, entry, proof(7, 3, path[:2]), "path")
 	put("a path one digest long", k.name, entry, proof(7, 3, append(append([][]byte{}, path...), path[0])), "path")
@@ -291,35 +307,30 @@ func refusedReceipts() []receiptRefused {
 	put("a digest in the path of a tree of one", k.name, entry, proof(1, 0, path[:1]), "path")
 	put("block time changed after signing", k.name, entry, sign1(r.protected().with(lClaims, claims(institution, origin, blockTime+1).encode()).encode(), vdp(r.proof()).encode(), []byte{0xf6}, good[len(good)-64:]), "signature")
 	put("log changed after signing", k.name, entry, sign1(r.protected().with(lClaims, claims(institution, origin+"0", blockTime).encode()).encode(), vdp(r.proof()).encode(), []byte{0xf6}, good[len(good)-64:]), "signature")
+	for _, c := range sameTurns() {
+		of := newReceipt(k, c.size, c.index)
+		signed := of.bytes()
+		b := sign1(of.protected().with(lTreeSize, head(0, c.toSize)).encode(), vdp(proofBytes(c.toSize, c.toIndex, treePath(c.index, of.entries))).encode(), []byte{0xf6}, signed[len(signed)-64:])
+		put(c.name()+" in the proof and in the header", k.name, of.entries[c.index], b, "signature")
+	}
 	identity := mustHex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
 	put("R of order 8: only the cofactored rule accepts it", k.name, entry, sign1(prot, vdp(r.proof()).encode(), []byte{0xf6}, k.signWithR(identity, little(make([]byte, 32)), sigStructure(prot, r.root()))), "signature")
 	return out
 }
 
-// receiptUnsigned is a receipt that verifies although its size or index was
-// changed, because the signature covers the root alone.
-type receiptUnsigned struct {
-	Name      string `json:"name"`
-	Key       string `json:"key"`
-	Entry     string `json:"entry"`
-	Bytes     string `json:"bytes"`
-	TrueSize  uint64 `json:"true_size"`
-	TrueIndex uint64 `json:"true_index"`
+// samePath is another tree size and index to which the path of an entry leads
+// with the same turns, and so to the same root.
+type samePath struct {
+	size, index     int
+	toSize, toIndex uint64
 }
 
-func unsignedReceipts() []receiptUnsigned {
-	k := receiptKeys()[0]
-	var out []receiptUnsigned
-	put := func(name string, size, index int, toSize, toIndex uint64) {
-		r := newReceipt(k, size, index)
-		b := r.with(r.protected().encode(), vdp(proofBytes(toSize, toIndex, treePath(index, r.entries))).encode())
-		out = append(out, receiptUnsigned{name, k.name, hex.EncodeToString(r.entries[index]), hex.EncodeToString(b), uint64(size), uint64(index)})
-	}
-	put("entry 3 of 7 says 3 of 8", 7, 3, 8, 3)
-	put("entry 3 of 7 says 3 of 5", 7, 3, 5, 3)
-	put("entry 6 of 7 says 3 of 4", 7, 6, 4, 3)
-	put("entry 4 of 5 says 1 of 2", 5, 4, 2, 1)
-	return out
+func sameTurns() []samePath {
+	return []samePath{{7, 3, 8, 3}, {7, 3, 5, 3}, {7, 6, 4, 3}, {5, 4, 2, 1}}
+}
+
+func (s samePath) name() string {
+	return fmt.Sprintf("entry %d of %d says %d of %d", s.index, s.size, s.toIndex, s.toSize)
 }
 
 // transparent is a statement with its receipts.

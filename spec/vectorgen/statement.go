@@ -15,7 +15,7 @@ import (
 // Labels and values of spec/statement.md, written down a second time.
 const (
 	lAlg, lType, lKID, lClaims, lHash, lPreimage = 1, 3, 4, 15, 258, 259
-	lPrev, lAfter, lSM3                          = -70001, -70002, -70003
+	lPrev, lAfter, lSM3, lTreeSize               = -70001, -70002, -70003, -70004
 	lReceipts, lVDS, lVDP                        = 394, 395, 396
 
 	typeDeposit       = "application/vnd.zhenglian.manifest+json"

@@ -368,17 +368,17 @@ func (r *rootChecker) receipt(issuer string, a Ack, raw []byte) error {
 	if rec.Issuer != issuer || rec.Log != r.c.Alliance.Origin() || rec.LeafIndex != a.Position {
 		return fmt.Errorf("it says issuer %q, log %q, position %d", rec.Issuer, rec.Log, rec.LeafIndex)
 	}
-	if rec.TreeSize >= uint64(len(r.log.roots)) {
-		return fmt.Errorf("it is over size %d of a log of %d", rec.TreeSize, len(r.log.entries))
+	if rec.Size >= uint64(len(r.log.roots)) {
+		return fmt.Errorf("it is over size %d of a log of %d", rec.Size, len(r.log.entries))
 	}
 	root, err := rec.Root(a.Entry)
 	if err != nil {
 		return err
 	}
-	if root != r.log.roots[rec.TreeSize] {
-		return fmt.Errorf("its path does not lead to the root of size %d", rec.TreeSize)
+	if root != r.log.roots[rec.Size] {
+		return fmt.Errorf("its path does not lead to the root of size %d", rec.Size)
 	}
-	key := fmt.Sprintf("%s %d %x %x", issuer, rec.TreeSize, rec.Protected, rec.Signature)
+	key := fmt.Sprintf("%s %d %x %x", issuer, rec.Size, rec.Protected, rec.Signature)
 	r.mu.Lock()
 	known := r.good[key]
 	r.mu.Unlock()
