@@ -166,6 +166,13 @@ func (c *Client) prefer(n *node) {
 	}
 }
 
+// avoid makes the one after this institution the first asked.
+func (c *Client) avoid(institution string) {
+	if i := slices.IndexFunc(c.nodes, func(n *node) bool { return n.institution == institution }); i >= 0 {
+		c.first.Store(int32((i + 1) % len(c.nodes)))
+	}
+}
+
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // defaultHTTPClient bounds what a dead or slow institution can cost: a second

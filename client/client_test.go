@@ -131,13 +131,25 @@ func TestLyingReceipts(t *testing.T) {
 			return out
 		},
 	}
-	net.Nodes["ca"].Twist(lie) // the first that is asked
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	// All of them say that it is final: nobody believes it.
+	for _, n := range net.Nodes {
+		n.Twist(lie)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	_, err = c.Deposit(ctx, s)
 	var open *client.NotFinalError
-	if !errors.As(err, &open) {
+	var down *client.UnavailableError
+	if !errors.As(err, &open) && !errors.As(err, &down) {
 		t.Fatalf("a deposit that no log has was called %v", err)
+	}
+	for _, n := range net.Nodes {
+		n.Twist(clienttest.Twist{})
+	}
+	// The first one lies: the next one is asked.
+	net.Nodes["ca"].Twist(lie)
+	if f, err := net.Client(t, alice).Deposit(t.Context(), s); err != nil || f.Position != 1 || net.Size() != 2 {
+		t.Fatalf("one liar: %+v %v", f, err)
 	}
 	// An honest one takes it; the liar's receipts are thrown away and named.
 	net.Nodes["ca"].Twist(clienttest.Twist{Receipts: lie.Receipts})
@@ -155,6 +167,18 @@ func TestLyingReceipts(t *testing.T) {
 	var quorum *client.UnavailableError
 	if !errors.As(err, &quorum) || !strings.Contains(err.Error(), "is not one of the institution's") {
 		t.Fatalf("forged receipts of everybody: %v", err)
+	}
+}
+
+// An institution that is cut off from the others accepts and never registers.
+func TestStuckInstitution(t *testing.T) {
+	net, c, alice := newNet(t)
+	net.Nodes["ca"].Twist(clienttest.Twist{Submit: func(all [][]byte) ([]chain.Outcome, error) {
+		return []chain.Outcome{{Digest: evidence.SumSHA256(all[0]), Accepted: true}}, nil
+	}})
+	f, err := c.Deposit(t.Context(), statement(t, alice, "m:alice", "one", nil))
+	if err != nil || f.Position != 1 {
+		t.Fatalf("%+v %v", f, err)
 	}
 }
 

@@ -117,8 +117,9 @@ func (c *Client) secondOpinion(ctx context.Context, q request, but string, read 
 }
 
 // Deposit submits the statement and waits until it is final, which it proves:
-// the receipts of a quorum are checked against the policy. It waits until ctx
-// ends; the error is then a *NotFinalError once an institution has the
+// the receipts of a quorum are checked against the policy. While it is not, the
+// same bytes go to one institution after the other. It waits until ctx ends; the
+// error is then a *NotFinalError once an institution has the
 // statement. Sending the same statement again is safe and gives the same
 // position.
 func (c *Client) Deposit(ctx context.Context, statement []byte) (*Final, error) {
@@ -151,6 +152,9 @@ func (c *Client) Deposit(ctx context.Context, statement []byte) (*Final, error) 
 				return nil, err
 			}
 		}
+		// One that is cut off from the others keeps a statement for ever, and one
+		// that lies never had it: the next one is asked.
+		c.avoid(o.Institution)
 		if err := sleep(ctx, wait); err != nil {
 			return nil, &NotFinalError{o.Digest, errors.Join(err, shortage)}
 		}

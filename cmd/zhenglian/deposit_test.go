@@ -143,6 +143,14 @@ func TestStoryOfADeposit(t *testing.T) {
 		t.Fatal(err, len(rep.Steps))
 	}
 
+	// The same in Chinese.
+	if zh := s.must(0, "deposit", "--lang", "zh-CN", "--home", s.path("bob"), "--alliance", s.alliance.Genesis, "--out", s.path("bob.zip"), s.path("a.txt")); !strings.Contains(zh, "已存证，最终确认") {
+		s.Fatal(zh)
+	}
+	if _, errs, code := s.cli("package", "last", "--lang", "zh-CN", "--home", s.path("bob"), "--out", s.path("p3.zip")); code != exitFailed || !strings.Contains(errs, "没有覆盖") {
+		s.Fatalf("another trail's package was written over: %d %s", code, errs)
+	}
+
 	s.courtChecks(first.Trail)
 	s.lateAndResumed(first.Trail)
 	s.batch()
@@ -170,6 +178,7 @@ func (s *story) courtChecks(trail evidence.Digest) {
 		if err != nil {
 			s.Fatal(err)
 		}
+		s.snippet(out, keys[0])
 		for _, name := range []string{courtPage, courtText} {
 			if info, err := os.Stat(filepath.Join(s.path(out), name)); err != nil || info.Size() < 500 {
 				s.Fatal(name, err)
@@ -196,6 +205,31 @@ func (s *story) courtChecks(trail evidence.Digest) {
 	s.must(2, "court", "check", s.path("text.zip"), "--home", home)
 	s.must(1, "court", "check", s.path("p3.zip"), "--home", home, "--out", s.path("found")) // not written over
 	s.must(1, "court", "check", s.path("p3.zip"), "--home", s.alliance.Node("notary").Home) // no court
+}
+
+// snippet runs what spec/evidence-chain.md shows in the folder of a finding.
+func (s *story) snippet(dir string, key *evidence.PublicKey) {
+	s.Helper()
+	for _, program := range []string{"bash", "jq", "openssl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			s.Logf("no %s: the snippet was not run", program)
+			return
+		}
+	}
+	spec, err := os.ReadFile(filepath.Join("..", "..", "spec", "evidence-chain.md"))
+	if err != nil {
+		s.Fatal(err)
+	}
+	_, code, _ := strings.Cut(string(spec), "\n```\n")
+	code, _, _ = strings.Cut(code, "\n```\n")
+	if err := os.WriteFile(filepath.Join(s.path(dir), "court-attest.pem"), key.PEM(), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	cmd := exec.CommandContext(s.Context(), "bash", "-euc", code)
+	cmd.Dir = s.path(dir)
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Signature Verified Successfully") {
+		s.Fatalf("the snippet of spec/evidence-chain.md: %v\n%s", err, out)
+	}
 }
 
 // lateAndResumed: nobody can be reached between signing and sending.
