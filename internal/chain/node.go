@@ -228,6 +228,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 		g.Go(func() error { return n.runBatcher(ctx) })
 		g.Go(func() error { return n.runSigner(ctx) })
 		g.Go(func() error { return n.machine.filter.fill(ctx, n.idx) })
+		g.Go(func() error { return n.runRelay(ctx) })
 		return n.runKeeper(ctx)
 	})
 	g.Go(func() error {
@@ -637,6 +638,37 @@ func (n *Node) runSigner(ctx context.Context) error {
 	}
 }
 
+// runRelay passes batches on that wait here while no block is made: whoever
+// brought them told this node and not the others, by malice or because it died,
+// and a proposer makes no block for what it does not know. A node that has a
+// batch keeps it, so passing it on once is enough.
+func (n *Node) runRelay(ctx context.Context) error {
+	tick := time.NewTicker(relayAfter)
+	defer tick.Stop()
+	relayed := map[evidence.Digest]bool{}
+	for height := int64(-1); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		h := n.machine.cur.Load().Height
+		if h != height {
+			height = h
+			clear(relayed)
+			continue
+		}
+		for _, p := range n.pool.before(n.now().Add(-relayAfter)) {
+			if p.from == n.id || relayed[p.digest] {
+				continue // own ones are pushed until every peer has them
+			}
+			relayed[p.digest] = true
+			n.log.Info("passing on a batch that waits and makes no block", "batch", p.digest, "from", p.from)
+			n.peers.push(p)
+		}
+	}
+}
+
 // runKeeper flushes the index now and then, so that little has to be replayed,
 // and gives up peers' batches that nobody proposes.
 func (n *Node) runKeeper(ctx context.Context) error {
@@ -677,6 +709,9 @@ func (n *Node) runKeeper(ctx context.Context) error {
 
 const (
 	flushEvery = 20 * time.Second
+	// relayAfter is how long a peer's batch waits without a block before it is
+	// passed on: a block takes a tenth of it.
+	relayAfter = time.Second
 	// expireAfter is how long a peer's batch may wait for a block. Its maker
 	// never gives it up and pushes it again.
 	expireAfter = 10 * time.Minute

@@ -434,3 +434,10 @@ func (w *world) batch(ctx context.Context, n *local.Node, wait string, statement
 	}
 	return lines, fmt.Errorf("%s: the answer has no end", n.ID)
 }
+
+func (w *world) digest(text string) evidence.Digest {
+	w.Helper()
+	d, err := evidence.ParseDigest(text)
+	w.must(err)
+	return d
+}
