@@ -239,7 +239,7 @@ func (a *app) showDeposit(o depositFlags, r *depositResult) error {
 		a.t("存证事务", "trail"), r.Trail.String(),
 		a.t("存证", "statement"), r.Statement.String(),
 		a.t("日志位置", "log position"), fmt.Sprint(*r.Position),
-		a.t("见证时间", "witnessed by"), r.Time,
+		a.t("见证时间", "witnessed at"), r.Time,
 		a.t("见证机构", "witnesses"), strings.Join(r.Witnesses, a.t("、", ", "))}
 	for _, o := range r.Objects {
 		pairs = append(pairs, a.t("文件", "file"), fmt.Sprintf("%s  %s  SHA-256 %s", o.Name, bytesText(o.Size), o.SHA256))
