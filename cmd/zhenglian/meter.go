@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 
@@ -28,8 +27,8 @@ type meter struct {
 
 func (a *app) newMeter(sources []memberhome.Source) *meter {
 	m := &meter{a: a, sources: sources}
-	if w, ok := a.err.(io.Writer); ok && isTerminal(a.err) {
-		m.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(40))
+	if isTerminal(a.err) {
+		m.bars = mpb.New(mpb.WithOutput(a.err), mpb.WithWidth(40))
 	}
 	return m
 }
