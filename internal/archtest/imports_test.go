@@ -16,12 +16,14 @@ var house = []struct {
 	uses []string
 }{
 	{"evidence", nil},
-	{"verify", []string{"evidence"}},
+	{"evidence/rfc3161", []string{"evidence"}},
+	{"verify", []string{"evidence", "evidence/rfc3161"}},
 	{"internal/httpsig", []string{"evidence"}},
 	{"client", []string{"evidence", "verify", "internal/httpsig"}},
 	{"internal/signing", []string{"evidence"}},
 	{"internal/institution", []string{"evidence", "internal/signing"}},
 	{"internal/sigbatch", nil},
+	{"internal/timestamp", []string{"evidence", "evidence/rfc3161", "internal/signing"}},
 	{"internal/ledger", []string{"evidence"}},
 	{"internal/registry", []string{"evidence"}},
 	{"internal/chain", []string{"evidence", "internal/ledger", "internal/registry", "internal/sigbatch"}},
@@ -106,7 +108,7 @@ func TestOutside(t *testing.T) {
 // What a court must be able to trust depends, all the way down, on no engine, no
 // database and no HTTP.
 func TestPureCore(t *testing.T) {
-	for _, pkg := range []string{"evidence", "verify"} {
+	for _, pkg := range []string{"evidence", "evidence/rfc3161", "verify"} {
 		out, err := exec.Command("go", "list", "-deps", module+"/"+pkg).CombinedOutput()
 		if err != nil {
 			t.Fatalf("listing what %s depends on: %v\n%s", pkg, err, out)
