@@ -48,8 +48,6 @@ type play struct {
 	scene    string
 	sceneAt  time.Time
 	trail    evidence.Digest
-	chain    string // where the court's evidence chain is
-	broken   string // the object that was tampered with
 }
 
 // Run plays the demonstration. Every process it started has ended when it
