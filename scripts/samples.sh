@@ -14,7 +14,8 @@ from() {
 	work=$(mktemp -d)
 	echo "Fetching $3 out of the Debian package $1."
 	if ! (cd "$work" && apt-get -qq download "$1") >"$work/log" 2>&1; then
-		if [ "$(id -u)" -eq 0 ]; then apt-get -qq update; else sudo apt-get -qq update; fi
+		echo "Fetching Debian's package lists (apt-get update)."
+		if [ "$(id -u)" -eq 0 ]; then apt-get -qq update || true; else sudo apt-get -qq update || true; fi
 		if ! (cd "$work" && apt-get -qq download "$1") >"$work/log" 2>&1; then
 			cat "$work/log" >&2
 			echo "The package $1 cannot be had here. Use files of your own: FILES=\"a.pdf b.mp4 c.jpg\" make demo" >&2
