@@ -79,7 +79,7 @@ beforehand; the driver shares the machine with the validators.`),
 	f.Float64Var(&c.Seconds, "seconds", 10, a.t("测量 `S` 秒", "measure for `S` seconds"))
 	f.IntVar(&c.Keys, "keys", 64, a.t("不同的签名密钥数 `N`", "`N` distinct keys"))
 	f.IntVar(&c.Batch, "batch", 1000, a.t("每个请求的记录数 `N`", "`N` statements a request"))
-	f.IntVar(&c.Workers, "workers", 16, a.t("同时的请求数 `N`", "`N` requests at once"))
+	f.IntVar(&c.Workers, "workers", 32, a.t("同时的请求数 `N`", "`N` requests at once"))
 	f.Float64Var(&c.Rate, "rate", 0, a.t("开环：每秒 `R` 条；0 为尽快", "open loop, `R` statements a second; 0 is as fast as it goes"))
 	f.StringVar(&algorithm, "algorithm", "ed25519", a.t("签名算法：ed25519、p256 或 sm2", "ed25519, p256 or sm2"))
 	f.StringVar(&c.Profile, "profile", "", a.t("把第一个节点的 CPU 剖析写到 `FILE`", "write a CPU profile of the first validator to `FILE`"))
@@ -89,7 +89,9 @@ beforehand; the driver shares the machine with the validators.`),
 }
 
 // progress goes to standard error, so that results can be piped.
-func (a *app) benchProgress(format string, args ...any) { fmt.Fprintf(a.err, "… "+format+"\n", args...) }
+func (a *app) benchProgress(format string, args ...any) {
+	fmt.Fprintf(a.err, "… "+format+"\n", args...)
+}
 
 func (a *app) benchTable(r *bench.Result) {
 	c := r.Conditions

@@ -11,6 +11,10 @@
 // quorum, and a quorum of institutions has signed a root that covers it. The
 // node answers only then. The driver shares the machine with the validators
 // and its CPU is reported beside theirs.
+//
+// Trusted: the validators' own word that a statement is final (test/scenarios
+// proves that this word holds), and /proc. Whoever alters either can only make
+// a figure wrong.
 package bench
 
 import (
@@ -52,7 +56,7 @@ type Config struct {
 	Seconds    float64            // 10
 	Keys       int                // 64
 	Batch      int                // statements a request; 1000
-	Workers    int                // requests at once; 16
+	Workers    int                // requests at once; 32: fewer leave the validators waiting
 	Rate       float64            // statements a second, open loop; 0: as fast as it goes
 	Prepared   int                // statements signed beforehand; 0: enough for 60,000 a second
 	Algorithm  evidence.Algorithm // EdDSA
@@ -106,7 +110,7 @@ func (c *Config) defaults() {
 	set(&c.Validators, 4)
 	set(&c.Keys, 64)
 	set(&c.Batch, 1000)
-	set(&c.Workers, 16)
+	set(&c.Workers, 32)
 	if c.Seconds == 0 {
 		c.Seconds = 10
 	}

@@ -11,8 +11,6 @@ type metrics struct {
 	results    *prometheus.CounterVec
 	fetched    prometheus.Counter
 	badWitness prometheus.Counter
-	size       prometheus.Gauge
-	height     prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -21,11 +19,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		results:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "zhenglian_statements_total", Help: "Statements in committed batches, by what became of them."}, []string{"code"}),
 		fetched:    prometheus.NewCounter(prometheus.CounterOpts{Name: "zhenglian_batches_fetched_total", Help: "Batches asked for at the peers because they were not here."}),
 		badWitness: prometheus.NewCounter(prometheus.CounterOpts{Name: "zhenglian_root_signatures_refused_total", Help: "Root signatures of peers that did not verify over this node's own root."}),
-		size:       prometheus.NewGauge(prometheus.GaugeOpts{Name: "zhenglian_log_size", Help: "Entries in this node's log."}),
-		height:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "zhenglian_block_height", Help: "Last block committed."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.accepted, m.results, m.fetched, m.badWitness, m.size, m.height)
+		reg.MustRegister(m.accepted, m.results, m.fetched, m.badWitness)
 	}
 	return m
 }

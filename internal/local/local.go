@@ -7,6 +7,10 @@
 //
 // This process never opens an institution's home: it starts programs that each
 // open one, and reads the public descriptors. Children die with it.
+//
+// Trusted: the program it is given, and the directory; whoever alters that has
+// every institution's keys of this one machine, which is why real institutions
+// have machines of their own.
 package local
 
 import (
