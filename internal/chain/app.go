@@ -190,6 +190,18 @@ func timeTx(tx []byte) (int64, bool) {
 // it is the first to see the block, so it may have to fetch batches: it waits
 // for them, since what the alliance decided cannot be skipped.
 func (a *app) FinalizeBlock(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
+	resp, err := a.finalize(ctx, req)
+	if err != nil {
+		if !a.n.engine.Load() { // a replay at the start: its caller is told
+			a.n.replayErr = err
+			return nil, err
+		}
+		a.n.cannotGoOn(err)
+	}
+	return resp, nil
+}
+
+func (a *app) finalize(ctx context.Context, req *abci.RequestFinalizeBlock) (*abci.ResponseFinalizeBlock, error) {
 	results := make([]*abci.ExecTxResult, len(req.Txs))
 	blockTime := a.n.machine.cur.Load().Time + 1
 	var batches []*batch
@@ -245,7 +257,11 @@ func (a *app) Commit(context.Context, *abci.RequestCommit) (*abci.ResponseCommit
 		return nil, errors.New("commit without a block")
 	}
 	if err := a.n.machine.commit(applied); err != nil {
-		return nil, err
+		if !a.n.engine.Load() {
+			a.n.replayErr = err
+			return nil, err
+		}
+		a.n.cannotGoOn(err)
 	}
 	a.n.afterCommit(applied)
 	return &abci.ResponseCommit{}, nil

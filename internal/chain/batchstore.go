@@ -106,15 +106,25 @@ func openBatchStore(dir string, from location, log *slog.Logger, visit func(dige
 		case seg == from.seg:
 			start = from.off
 		}
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if size := uint64(info.Size()); size < start {
+			// Committed batches were cut off. The segment keeps its length, so that
+			// new ones go where no block says that another one lies.
+			damaged(location{seg: seg, off: size, size: uint32(start - size)})
+			s.end = location{seg: seg, off: start}
+			if err := f.Truncate(int64(start)); err != nil {
+				return nil, fmt.Errorf("restoring the length of a segment: %w", err)
+			}
+			continue
+		}
 		end, err := scanSegment(f, seg, start, visit, damaged)
 		if err != nil {
 			return nil, err
 		}
 		s.end = location{seg: seg, off: end}
-		info, err := f.Stat()
-		if err != nil {
-			return nil, err
-		}
 		if torn := uint64(info.Size()) - end; torn > 0 {
 			log.Warn("cut off an unfinished batch", "segment", name, "at", end, "bytes", torn)
 			if err := f.Truncate(int64(end)); err != nil {

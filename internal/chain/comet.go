@@ -31,8 +31,14 @@ var defaultTimeouts = Timeouts{Propose: 400 * time.Millisecond, Prevote: 200 * t
 
 // startComet starts CometBFT in this process. It replays the blocks that the
 // machine has not applied before it returns.
-func (n *Node) startComet() error {
+func (n *Node) startComet() (err error) {
 	dir := filepath.Join(n.cfg.Dir, "consensus")
+	defer func() {
+		// CometBFT panics on a block or state that it cannot read.
+		if r := recover(); r != nil {
+			err = n.consensusDamage(fmt.Sprint(r))
+		}
+	}()
 	for _, d := range []string{"config", "data"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return fmt.Errorf("making the consensus directory: %w", err)
@@ -53,13 +59,14 @@ func (n *Node) startComet() error {
 	nodeKey := &p2p.NodeKey{PrivKey: cmted25519.PrivKey(n.cfg.NodeKey)}
 	n.comet, err = node.NewNode(cfg, pv, nodeKey, proxy.NewConnSyncLocalClientCreator(&app{n: n}),
 		func() (*cmttypes.GenesisDoc, error) { return genesis, nil },
-		cmtcfg.DefaultDBProvider, node.DefaultMetricsProvider(cfg.Instrumentation), cometLog{n.log})
+		n.openCometDB, node.DefaultMetricsProvider(cfg.Instrumentation), cometLog{n.log})
 	if err != nil {
-		return fmt.Errorf("starting the consensus engine: %w", err)
+		return n.consensusError(err)
 	}
 	n.mempool = n.comet.Mempool()
+	n.engine.Store(true)
 	if err := n.comet.Start(); err != nil {
-		return fmt.Errorf("starting the consensus engine: %w", err)
+		return n.consensusError(err)
 	}
 	return nil
 }

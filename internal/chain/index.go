@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -45,14 +47,16 @@ type index struct {
 // bytes takes 2^64 hashes and harms only the one who made both.
 const prefixLen = 16
 
-func openIndex(dir string, log *slog.Logger) (*index, error) {
+func openIndex(dir string, log *slog.Logger, corrupt, fatal func(detail string)) (*index, error) {
 	opts := &pebble.Options{
 		DisableWAL:                  true,
 		MemTableSize:                64 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       4,
 		FormatMajorVersion:          pebble.FormatNewest,
-		Logger:                      pebbleLog{log},
+		Logger:                      pebbleLog{log, fatal},
+		// The read that meets it returns the error; pebble would end the process.
+		EventListener: &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) { corrupt(i.String()) }},
 	}
 	opts.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
 	for i := 1; i < len(opts.Levels); i++ {
@@ -64,15 +68,18 @@ func openIndex(dir string, log *slog.Logger) (*index, error) {
 	opts.Cache = cache
 	db, err := pebble.Open(dir, opts)
 	if err != nil {
-		if errors.Is(err, pebble.ErrCorruption) {
-			return nil, &DamagedError{"index", fmt.Sprintf("%v; move %s away and start again: it is computed anew from the blocks", err, dir)}
+		if errors.Is(err, fs.ErrPermission) || isNoSpace(err) || errors.Is(err, syscall.EAGAIN) { // EAGAIN: another process holds it
+			return nil, fmt.Errorf("opening the index in %s: %w", dir, err)
 		}
-		return nil, fmt.Errorf("opening the index in %s: %w", dir, err)
+		return nil, &DamagedError{"index", fmt.Sprintf("%v; move %s away and start again: it is computed anew from the blocks", err, dir)}
 	}
 	return &index{db}, nil
 }
 
-type pebbleLog struct{ log *slog.Logger }
+type pebbleLog struct {
+	log   *slog.Logger
+	fatal func(string) // does not return
+}
 
 func (l pebbleLog) Infof(string, ...any) {}
 func (l pebbleLog) Errorf(format string, args ...any) {
@@ -84,7 +91,8 @@ func (l pebbleLog) Errorf(format string, args ...any) {
 func (l pebbleLog) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	l.log.Error("index", "fatal", msg)
-	panic(&DamagedError{"index", msg})
+	l.fatal(msg)
+	panic(&DamagedError{"index", msg}) // before there is a node that could end
 }
 
 func u64key(prefix byte, n uint64) []byte {

@@ -99,6 +99,17 @@ type Node struct {
 	started  atomic.Bool
 	signWake chan struct{}
 	fetching sync.Map // digest → *fetchCall
+
+	mendMu sync.Mutex
+	life   context.Context // of the stores
+	halted chan error      // why the node ends by itself
+	stuck  chan struct{}   // closed when CometBFT waits for ever
+	stick  sync.Once
+	engine atomic.Bool // CometBFT runs or is about to
+	dead   atomic.Bool // the index has given up
+	// replayErr is why a block could not be applied again at the start; CometBFT
+	// passes on its text alone.
+	replayErr error
 }
 
 // Open brings the stores to the last state the chain agreed on and makes the
@@ -127,6 +138,7 @@ func Open(cfg Config) (*Node, error) {
 		pool: newPool(cfg.PendingBytes), blocks: newMark(),
 		queue: make(chan *submission, 1024), patience: make(chan struct{}, patienceMax), stopping: make(chan struct{}),
 		faults: map[string]string{}, orphans: map[evidence.Digest]location{}, signWake: make(chan struct{}, 1),
+		life: context.Background(), halted: make(chan error, 1), stuck: make(chan struct{}),
 	}
 	for _, d := range cfg.Alliance.Institutions {
 		keys, err := d.PublicKeys(evidence.UseTLS)
@@ -150,7 +162,7 @@ func (n *Node) openStores() (err error) {
 			err = errors.Join(err, n.closeStores())
 		}
 	}()
-	if n.idx, err = openIndex(filepath.Join(n.cfg.Dir, "index"), n.log); err != nil {
+	if n.idx, err = openIndex(filepath.Join(n.cfg.Dir, "index"), n.log, n.indexDamage, n.indexFatal); err != nil {
 		return err
 	}
 	n.disk.check()
@@ -189,7 +201,9 @@ func (n *Node) closeStores() error {
 		errs = append(errs, n.ledger.Close())
 	}
 	if n.idx != nil {
-		errs = append(errs, n.idx.db.Flush(), n.idx.db.Close())
+		if !n.dead.Load() { // else it never answers again
+			errs = append(errs, n.idx.db.Flush(), n.idx.db.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -202,6 +216,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopStore()
+	n.life = storeCtx
 	var storeDone sync.WaitGroup
 	storeDone.Go(func() { _ = n.batches.run(storeCtx) })
 
@@ -213,6 +228,14 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 		return fmt.Errorf("peer interface: %w", err)
 	})
 	g.Go(func() error { return n.disk.run(ctx) })
+	g.Go(func() error {
+		select {
+		case err := <-n.halted:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	for _, q := range n.peers.byID {
 		g.Go(func() error { return n.peers.runPush(ctx, q) })
 		g.Go(func() error { return n.peers.runPush(ctx, q) }) // two at once hide the round trip
@@ -238,10 +261,7 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 	})
 	err := g.Wait()
 	if n.comet != nil && n.comet.IsRunning() {
-		if stop := n.comet.Stop(); stop != nil {
-			err = errors.Join(err, stop)
-		}
-		n.comet.Wait()
+		err = errors.Join(err, n.stopComet())
 	}
 	err = errors.Join(err, n.work.Wait())
 	stopStore()
@@ -269,7 +289,13 @@ func (n *Node) start(ctx context.Context) error {
 	for _, p := range n.pool.before(n.now().Add(time.Hour)) { // pushed while this node was starting
 		n.offer(p)
 	}
-	return n.adoptOrphans()
+	if err := n.adoptOrphans(); err != nil {
+		return err
+	}
+	// Damage that was found while the batches were searched for uncommitted ones
+	// has been told; what the chain has of it was fetched or will be when read.
+	n.clearFault("batch store")
+	return nil
 }
 
 // adoptOrphans offers again what is durable here and not in the log: it may
@@ -603,8 +629,6 @@ func (n *Node) afterCommit(a *applied) {
 			close(p.done)
 		}
 	}
-	n.metrics.size.Set(float64(a.next.Size))
-	n.metrics.height.Set(float64(a.next.Height))
 	n.blocks.raise(uint64(a.next.Height))
 	if len(a.entries) > 0 {
 		select {

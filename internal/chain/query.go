@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/transparency-dev/merkle/rfc6962"
+
 	"github.com/zhenglian/zhenglian/evidence"
 )
 
@@ -70,8 +72,8 @@ func (n *Node) RecordAt(position uint64) (Record, error) {
 		return Record{}, err
 	}
 	r := Record{Position: position, Height: b.Height, Time: time.UnixMilli(b.Time).UTC(), Final: position < n.witness.finalSize()}
-	if r.Entry, err = n.ledger.Entry(position); err != nil {
-		return Record{}, fmt.Errorf("reading entry %d: %w", position, err)
+	if r.Entry, err = n.entryAt(position); err != nil {
+		return Record{}, err
 	}
 	for _, d := range n.alliance.Institutions {
 		if n.witness.sizeOf(d.ID) > position {
@@ -162,6 +164,9 @@ func (n *Node) blockBatch(ctx context.Context, bb blockBatch) (*batch, error) {
 			return nil, errors.Join(err, ferr)
 		}
 		raw = fetched
+		if err := n.mendBatch(bb.Digest, raw); err != nil {
+			n.log.Warn("a damaged batch stays so", "batch", bb.Digest, "error", err)
+		}
 	}
 	return decodeBatch(raw)
 }
@@ -317,12 +322,36 @@ func (n *Node) cosigned(b boundary) (evidence.CosignedCheckpoint, error) {
 
 // Tile returns a hash tile of the log as C2SP tlog-tiles has it.
 func (n *Node) Tile(level uint, index uint64, width int) ([]byte, error) {
-	return n.ledger.Tile(int(level), index, width)
+	if !n.fullTile(level, index) {
+		return n.ledger.Tile(int(level), index, width)
+	}
+	tile, err := n.ledger.Tile(int(level), index, 256)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.checkTile(level, index, slices.Collect(slices.Chunk(tile, 32))); err != nil {
+		return nil, err
+	}
+	return tile[:32*width], nil
 }
 
 // EntryBundle returns a bundle of entries as C2SP tlog-tiles has it.
 func (n *Node) EntryBundle(index uint64, width int) ([]byte, error) {
-	return n.ledger.EntryBundle(index, width)
+	if !n.fullTile(0, index) {
+		return n.ledger.EntryBundle(index, width)
+	}
+	bundle, err := n.ledger.EntryBundle(index, 256)
+	if err != nil {
+		return nil, err
+	}
+	hashes := make([][]byte, 0, 256)
+	for e := range slices.Chunk(bundle, 2+32) {
+		hashes = append(hashes, rfc6962.DefaultHasher.HashLeaf(e[2:]))
+	}
+	if err := n.checkTile(0, index, hashes); err != nil {
+		return nil, err
+	}
+	return bundle[:(2+32)*width], nil
 }
 
 // Trail returns the statements of a trail that its owner or a key she
