@@ -79,9 +79,9 @@ func (c *Clock) askOne(ctx context.Context, source string, own map[netip.Addr]bo
 		return status, remote
 	}
 	status.Offset = r.ClockOffset
-	// Round trip and root delay by halves, root dispersion (RFC 5905 §11.2), the
-	// resolution of the server's clock, and what breaks causality.
-	status.Error = r.RootDistance + r.Precision + r.MinError
+	// Round trip and root delay by halves, root dispersion (RFC 5905 §11.2), and
+	// the resolution of the server's clock.
+	status.Error = r.RootDistance + r.Precision
 	return status, remote
 }
 
