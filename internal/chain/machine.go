@@ -1,12 +1,14 @@
 package chain
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -190,8 +192,8 @@ func (m *machine) apply(height, blockTime int64, batches []*batch, safe location
 	for id := range here {
 		a.ids = append(a.ids, [prefixLen]byte(id[:]))
 	}
-	for kid, positions := range keys {
-		_ = a.writes.Set(binary.BigEndian.AppendUint64(digestKey('k', kid), uint64(height)), positions, nil)
+	for _, kid := range slices.SortedFunc(maps.Keys(keys), func(a, b evidence.Digest) int { return bytes.Compare(a[:], b[:]) }) {
+		_ = a.writes.Set(binary.BigEndian.AppendUint64(digestKey('k', kid), uint64(height)), keys[kid], nil)
 	}
 	a.next.Registry = m.reg.Hash()
 	a.next.Safe = safe
