@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -118,7 +119,6 @@ func TestFallback(t *testing.T) {
 		t.Cleanup(server.Close)
 		return server.URL
 	}
-	t.Cleanup(func() { close(release) })
 	answer := func(contentType string, body []byte) string {
 		return serve(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", contentType)
@@ -129,23 +129,27 @@ func TestFallback(t *testing.T) {
 	if token, err := parseReply(replay); err != nil || !bytes.Equal(token, old.DER) {
 		t.Fatalf("the replay is not one: %v", err)
 	}
-	for name, c := range map[string]struct {
+	cases := map[string]struct {
 		first Remote
 		why   string
 	}{
-		"nobody there":         {Remote{URL: "http://127.0.0.1:1/", Trust: good.trust()}, "refused"},
-		"another's key":        {Remote{URL: other.serve(t), Trust: good.trust()}, "no chain"},
-		"an old answer":        {Remote{URL: answer(replyType, replay), Trust: good.trust()}, "nonce"},
-		"no reply":             {Remote{URL: answer(replyType, []byte("<html>")), Trust: good.trust()}, "not a TimeStampResp"},
-		"a page":               {Remote{URL: answer("text/html", replay), Trust: good.trust()}, "content type"},
-		"too much":             {Remote{URL: answer(replyType, make([]byte, rfc3161.MaxToken+1)), Trust: good.trust()}, "more than"},
-		"a granted nothing":    {Remote{URL: answer(replyType, []byte{0x30, 0x05, 0x30, 0x03, 0x02, 0x01, 0x00}), Trust: good.trust()}, "no token"},
-		"a wrong clock":        {Remote{URL: late.serve(t), Trust: late.trust()}, "clocks is wrong"},
-		"an error":             {Remote{URL: serve(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", 503) }), Trust: good.trust()}, "503"},
-		"another address":      {Remote{URL: serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, goodURL, 307) }), Trust: good.trust()}, "307"},
+		"nobody there":      {Remote{URL: "http://127.0.0.1:1/", Trust: good.trust()}, "refused"},
+		"another's key":     {Remote{URL: other.serve(t), Trust: good.trust()}, "no chain"},
+		"an old answer":     {Remote{URL: answer(replyType, replay), Trust: good.trust()}, "nonce"},
+		"no reply":          {Remote{URL: answer(replyType, []byte("<html>")), Trust: good.trust()}, "not a TimeStampResp"},
+		"a page":            {Remote{URL: answer("text/html", replay), Trust: good.trust()}, "content type"},
+		"too much":          {Remote{URL: answer(replyType, make([]byte, rfc3161.MaxToken+1)), Trust: good.trust()}, "more than"},
+		"a granted nothing": {Remote{URL: answer(replyType, []byte{0x30, 0x05, 0x30, 0x03, 0x02, 0x01, 0x00}), Trust: good.trust()}, "no token"},
+		"a wrong clock":     {Remote{URL: late.serve(t), Trust: late.trust()}, "clocks is wrong"},
+		"an error":          {Remote{URL: serve(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "x", http.StatusServiceUnavailable) }), Trust: good.trust()}, "503"},
+		"another address": {Remote{URL: serve(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, goodURL, http.StatusTemporaryRedirect)
+		}), Trust: good.trust()}, "307"},
 		"no answer":            {Remote{URL: serve(func(http.ResponseWriter, *http.Request) { <-release }), Trust: good.trust(), Wait: 50 * time.Millisecond}, "deadline"},
 		"a policy not its own": {Remote{URL: goodURL, Trust: good.trust(), Policy: "1.2.3"}, "unacceptedPolicy"},
-	} {
+	}
+	t.Cleanup(func() { close(release) }) // before the servers are closed, which wait for it
+	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			c.first.Name = "the first"
 			token, err := newTestClient(t, c.first, Remote{Name: "the second", URL: goodURL, Trust: good.trust()}).Stamp(t.Context(), imprint)
@@ -177,5 +181,84 @@ func TestClientConfig(t *testing.T) {
 		if _, err := NewClient(ClientConfig{Authorities: remotes}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// The commands of spec/timestamp.md, TS2, with tokens of ours.
+func TestSpecifiedCommands(t *testing.T) {
+	spec, err := os.ReadFile("../../spec/timestamp.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(spec), "**TS2.**")
+	section, _, _ = strings.Cut(section, "**TS3.**")
+	openssl(t, "version")
+	s, dir := newStation(t, newP256(t), nil), t.TempDir()
+	c := newTestClient(t, Remote{URL: s.serve(t), Trust: s.trust()})
+	writePEM(t, filepath.Join(dir, "root.pem"), s.root)
+	body, statement := "zhenglian-demo-0123456789abcdef\n7\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", "the bytes of a statement"
+	for name, content := range map[string]string{"checkpoint": body + "\n— a b\n", "statement": statement} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ran := 0
+	for line := range strings.Lines(section) {
+		command, ok := strings.CutPrefix(line, "    ")
+		if !ok {
+			continue
+		}
+		if strings.Contains(command, "-verify") {
+			stamped := body
+			if strings.Contains(command, "-data statement") {
+				stamped = statement
+			}
+			token, err := c.Stamp(t.Context(), sha256.Sum256([]byte(stamped)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "token.tst"), token.DER, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command("sh", "-c", command)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(command, "-verify") && !strings.Contains(string(out), "Verification: OK") {
+			t.Errorf("%s%v\n%s", command, err, out)
+		}
+		ran++
+	}
+	if ran != 4 {
+		t.Errorf("%d commands found", ran)
+	}
+	// And with its own time, for a certificate that has expired.
+	data := filepath.Join(dir, "data")
+	if err := os.WriteFile(data, []byte("good at its time\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const testdata = "../../evidence/rfc3161/testdata/"
+	token, err := os.ReadFile(testdata + "expired.tst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := os.ReadFile(testdata + "expired-root.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, _ := pem.Decode(block)
+	root, err := x509.ParseCertificate(pool.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := rfc3161.Verify(token, sha256.Sum256([]byte("good at its time\n")), rfc3161.Trust{Anchors: []*x509.Certificate{root}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"ts", "-verify", "-data", data, "-in", testdata + "expired.tst", "-token_in", "-CAfile", testdata + "expired-root.pem"}
+	if out, err := exec.Command("openssl", args...).CombinedOutput(); err == nil {
+		t.Errorf("OpenSSL judges the certificate at the present time no longer: %s", out)
+	}
+	if out := openssl(t, append(args, "-attime", strconv.FormatInt(info.Time.Unix(), 10))...); !strings.Contains(out, "Verification: OK") {
+		t.Error(out)
 	}
 }

@@ -238,7 +238,7 @@ func TestFaultySources(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newNTPServer(t, 0)
-			s.change = change
+			s.set(func(s *ntpServer) { s.change = change })
 			c := newTestClock(t, s)
 			if err := c.Measure(t.Context()); !errors.Is(err, ErrClockUnknown) {
 				t.Errorf("measured: %v, %+v", err, c.Status())
@@ -250,7 +250,7 @@ func TestFaultySources(t *testing.T) {
 
 func TestClockRunEnds(t *testing.T) {
 	s := newNTPServer(t, 0)
-	s.silent = true
+	s.set(func(s *ntpServer) { s.silent = true })
 	c := newTestClock(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)

@@ -50,6 +50,7 @@ func (c *Clock) askOne(ctx context.Context, source string, own map[netip.Addr]bo
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	var remote netip.AddrPort
+	stop := func() bool { return false }
 	dial := func(_, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, "udp", address)
 		if err != nil {
@@ -63,9 +64,11 @@ func (c *Clock) askOne(ctx context.Context, source string, own map[netip.Addr]bo
 		if !c.cfg.onThisHost && (own[remote.Addr().WithZone("")] || !foreign(remote.Addr())) {
 			return nil, errors.Join(ErrThisHost, conn.Close())
 		}
-		context.AfterFunc(ctx, func() { conn.Close() })
+		// The library knows no context. It closes the connection itself, too.
+		stop = context.AfterFunc(ctx, func() { conn.Close() })
 		return conn, nil
 	}
+	defer func() { stop() }()
 	r, err := ntp.QueryWithOptions(source, ntp.QueryOptions{Timeout: c.cfg.Timeout, Dialer: dial})
 	if err == nil {
 		err = r.Validate()
