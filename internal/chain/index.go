@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -56,7 +58,10 @@ func openIndex(dir string, log *slog.Logger, corrupt, fatal func(detail string))
 		FormatMajorVersion:          pebble.FormatNewest,
 		Logger:                      pebbleLog{log, fatal},
 		// The read that meets it returns the error; pebble would end the process.
-		EventListener: &pebble.EventListener{DataCorruption: func(i pebble.DataCorruptionInfo) { corrupt(i.String()) }},
+		EventListener: &pebble.EventListener{
+			DataCorruption:  func(i pebble.DataCorruptionInfo) { corrupt(i.String()) },
+			BackgroundError: slowly(func(err error) { log.Error("index", "error", err) }),
+		},
 	}
 	opts.Levels[0].FilterPolicy = bloom.FilterPolicy(10)
 	for i := 1; i < len(opts.Levels); i++ {
@@ -74,6 +79,22 @@ func openIndex(dir string, log *slog.Logger, corrupt, fatal func(detail string))
 		return nil, &DamagedError{"index", fmt.Sprintf("%v; move %s away and start again: it is computed anew from the blocks", err, dir)}
 	}
 	return &index{db}, nil
+}
+
+// slowly passes on one error a second and slows down whoever has them: pebble
+// tries again at once when the disk is full, for as long as it is.
+func slowly(say func(error)) func(error) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+		if now := time.Now(); now.Sub(last) >= time.Second {
+			last = now
+			say(err)
+		}
+	}
 }
 
 type pebbleLog struct {
