@@ -1,6 +1,9 @@
 package evidence
 
 import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"slices"
 )
@@ -19,6 +22,65 @@ type Policy struct {
 	Origin       string              `json:"origin"`
 	Quorum       int                 `json:"quorum"`
 	Institutions []PolicyInstitution `json:"institutions"` // sorted by id
+	// TimestampAuthorities whose tokens count, sorted by id; absent when none does.
+	TimestampAuthorities []TimestampAuthority `json:"timestamp_authorities,omitempty"`
+}
+
+// TimestampAuthority is an RFC 3161 authority as others trust it: the public
+// file that it hands out, and its entry in a policy.
+type TimestampAuthority struct {
+	ID            string `json:"id"` // as in timestamps/<size>.<id>.tsr
+	Name          string `json:"name"`
+	Certificate   string `json:"certificate"` // PEM, one CERTIFICATE block: its root, or its own
+	Demonstration bool   `json:"demonstration"`
+
+	cert *x509.Certificate // set by Validate
+}
+
+// X509 returns the certificate, nil before Validate.
+func (t *TimestampAuthority) X509() *x509.Certificate { return t.cert }
+
+// MaxTimestampAuthorities of one policy: more than anybody asks, and at 4 KiB
+// each well below the largest policy.
+const MaxTimestampAuthorities = 32
+
+// ParseTimestampAuthority reads an authority's public file. Errors are
+// *FieldError.
+func ParseTimestampAuthority(data []byte) (*TimestampAuthority, error) {
+	if len(data) > maxSmallFile {
+		return nil, &FieldError{"$", "too-large", fmt.Sprintf("the authority's file has %d bytes, more than %d", len(data), maxSmallFile), "", nil}
+	}
+	canonical, err := Canonicalize(data)
+	if err != nil {
+		return nil, asFieldError(err)
+	}
+	t := new(TimestampAuthority)
+	if err := UnmarshalCanonical(canonical, t); err != nil {
+		return nil, asFieldError(err)
+	}
+	return t, t.validate("$")
+}
+
+// Encode returns the canonical bytes. It does not validate.
+func (t *TimestampAuthority) Encode() ([]byte, error) { return MarshalCanonical(t) }
+
+func (t *TimestampAuthority) validate(path string) error {
+	if err := checkSlug(path+".id", t.ID); err != nil {
+		return err
+	}
+	if err := checkText(path+".name", t.Name, 1, 100, false); err != nil {
+		return err
+	}
+	block, rest := pem.Decode([]byte(t.Certificate))
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) != 0 {
+		return &FieldError{path + ".certificate", "certificate", "it is not one CERTIFICATE block of PEM", "paste the whole block with its line feeds", nil}
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return &FieldError{path + ".certificate", "certificate", "the certificate cannot be read", "get it again from the authority", err}
+	}
+	t.cert = cert
+	return nil
 }
 
 // PolicyInstitution is one institution and its keys, past and present.
@@ -134,6 +196,44 @@ func (p *Policy) Validate() error {
 			if err := inst.Keys[j].validate(fmt.Sprintf("%s.keys[%d]", path, j), inst.ID, holder); err != nil {
 				return err
 			}
+		}
+	}
+	return p.validateAuthorities()
+}
+
+func (p *Policy) validateAuthorities() error {
+	if p.TimestampAuthorities == nil {
+		return nil
+	}
+	if n := len(p.TimestampAuthorities); n == 0 || n > MaxTimestampAuthorities {
+		return &FieldError{"$.timestamp_authorities", "timestamp-authorities", fmt.Sprintf("%d authorities, want 1 to %d", n, MaxTimestampAuthorities), "leave the field out when none is trusted", nil}
+	}
+	for i := range p.TimestampAuthorities {
+		path := fmt.Sprintf("$.timestamp_authorities[%d]", i)
+		if err := p.TimestampAuthorities[i].validate(path); err != nil {
+			return err
+		}
+		if i > 0 && p.TimestampAuthorities[i].ID <= p.TimestampAuthorities[i-1].ID {
+			return &FieldError{path + ".id", "timestamp-authorities", "the authorities are not sorted by id, or two have the same", "sort them", nil}
+		}
+	}
+	return nil
+}
+
+// AddTimestampAuthority puts an authority in its place. Errors are *FieldError.
+func (p *Policy) AddTimestampAuthority(t TimestampAuthority) error {
+	at, _ := slices.BinarySearchFunc(p.TimestampAuthorities, t.ID, func(x TimestampAuthority, id string) int {
+		return bytes.Compare([]byte(x.ID), []byte(id))
+	})
+	p.TimestampAuthorities = slices.Insert(p.TimestampAuthorities, at, t)
+	return p.validateAuthorities()
+}
+
+// TimestampAuthority returns the authority with this id, or nil.
+func (p *Policy) TimestampAuthority(id string) *TimestampAuthority {
+	for i := range p.TimestampAuthorities {
+		if p.TimestampAuthorities[i].ID == id {
+			return &p.TimestampAuthorities[i]
 		}
 	}
 	return nil

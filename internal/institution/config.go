@@ -31,6 +31,31 @@ type Config struct {
 	Peers  map[string]PeerRoute `koanf:"peers"` // by institution id
 	Limits Limits               `koanf:"limits"`
 	Log    LogConfig            `koanf:"log"`
+
+	TSA        TSAConfig        `koanf:"tsa"`
+	Timestamps TimestampsConfig `koanf:"timestamps"`
+}
+
+// TSAConfig is the timestamp authority that this node runs, if it does.
+type TSAConfig struct {
+	Enabled         bool     `koanf:"enabled"`
+	Demonstration   bool     `koanf:"demonstration"`
+	Policy          string   `koanf:"policy"`  // object identifier, dotted
+	Sources         []string `koanf:"sources"` // NTP servers, host or host:port
+	MaxErrorSeconds int64    `koanf:"max_error_seconds"`
+	// RequestsPerSecond from one client address; 0 means no limit.
+	RequestsPerSecond int64 `koanf:"requests_per_second"`
+}
+
+// TimestampsConfig says which authorities this node asks.
+type TimestampsConfig struct {
+	Authorities []AuthorityConfig `koanf:"authorities"` // in the order in which they are asked
+}
+
+// AuthorityConfig is where an authority is reached, and its public file.
+type AuthorityConfig struct {
+	URL  string `koanf:"url"`
+	File string `koanf:"file"` // authority.json of the institution that runs it; relative to the home
 }
 
 // APIConfig is the public interface.
@@ -197,11 +222,42 @@ func (c *Config) check() (setting, reason, hint string) {
 			return l.key, fmt.Sprintf("= %d is too small", l.value), fmt.Sprintf("at least %d", l.min)
 		}
 	}
+	if setting, reason, hint = c.checkTimestamps(); setting != "" {
+		return setting, reason, hint
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		return "log.level", fmt.Sprintf("= %q is no level", c.Log.Level), "use debug, info, warn or error"
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		return "log.format", fmt.Sprintf("= %q is no format", c.Log.Format), "use text or json"
+	}
+	return "", "", ""
+}
+
+func (c *Config) checkTimestamps() (setting, reason, hint string) {
+	t := &c.TSA
+	if t.MaxErrorSeconds < 1 {
+		return "tsa.max_error_seconds", fmt.Sprintf("= %d is too small", t.MaxErrorSeconds), "at least 1"
+	}
+	if t.RequestsPerSecond < 0 {
+		return "tsa.requests_per_second", fmt.Sprintf("= %d is too small", t.RequestsPerSecond), "at least 0"
+	}
+	if t.Enabled && !t.Demonstration {
+		if t.Policy == "" {
+			return "tsa.policy", "is empty", "give the object identifier of the institution's own timestamp policy; only a demonstration's authority has a default"
+		}
+		if len(t.Sources) == 0 {
+			return "tsa.sources", "is empty", "name three NTP servers or more on other hosts; only a demonstration's authority signs without"
+		}
+	}
+	for i, a := range c.Timestamps.Authorities {
+		key := fmt.Sprintf("timestamps.authorities[%d]", i)
+		if u, err := url.Parse(a.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return key + ".url", fmt.Sprintf("= %q is no http or https address", a.URL), `write it like "https://ca.example:8443/tsa"`
+		}
+		if a.File == "" {
+			return key + ".file", "is empty", "name the authority.json of the institution that runs it"
+		}
 	}
 	return "", "", ""
 }
@@ -279,7 +335,17 @@ func keyOfVariable(known map[string]any, name string) (string, bool) {
 
 // setFromText gives a setting a value of its default's type.
 func setFromText(k *koanf.Koanf, key, value string, like any) error {
-	if _, isNumber := like.(int64); !isNumber {
+	switch like.(type) {
+	case bool:
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", value)
+		}
+		return k.Set(key, b)
+	case []any:
+		return k.Set(key, listFromText(key, value))
+	case int64:
+	default:
 		return k.Set(key, value)
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
@@ -287,6 +353,23 @@ func setFromText(k *koanf.Koanf, key, value string, like any) error {
 		return fmt.Errorf("%q is no whole number", value)
 	}
 	return k.Set(key, n)
+}
+
+// listFromText reads a list that is written with commas. An authority is its
+// URL, a space and its file.
+func listFromText(key, value string) []any {
+	list := []any{}
+	for part := range strings.SplitSeq(value, ",") {
+		part = strings.TrimSpace(part)
+		switch address, file, _ := strings.Cut(part, " "); {
+		case part == "":
+		case key == "timestamps.authorities":
+			list = append(list, map[string]any{"url": address, "file": strings.TrimSpace(file)})
+		default:
+			list = append(list, part)
+		}
+	}
+	return list
 }
 
 // tomlBytes is a koanf.Provider of a text in memory.

@@ -23,6 +23,7 @@ const (
 	CodeConfigUnknown ErrorCode = "unknown-setting"    // Subject, in node.toml or the environment, is no setting
 	CodeConfigValue   ErrorCode = "bad-setting"        // Subject has a value that it cannot have
 	CodeUnknownPeer   ErrorCode = "unknown-peer"       // not an institution of the alliance
+	CodeTSA           ErrorCode = "bad-tsa"            // the timestamp authority's files, or those of one to ask
 	CodePeerKey       ErrorCode = "peer-key-not-known" // a TLS peer with a key of nobody, or somebody else's
 )
 
