@@ -60,7 +60,7 @@ func privateKey(id, use string) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(seed[:])
 }
 
-func startAllied(t *testing.T) *allied {
+func startAllied(t *testing.T, change ...func(*Config)) *allied {
 	t.Helper()
 	a := &allied{T: t, nodes: map[string]*Node{}, log: &syncBuffer{}}
 	var err error
@@ -111,11 +111,15 @@ func startAllied(t *testing.T) *allied {
 		if err := os.Mkdir(filepath.Join(dir, i.ID), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		n, err := Open(Config{Alliance: a.Alliance.Alliance, Institution: i.ID, Dir: filepath.Join(dir, i.ID), Consensus: privateKey(i.ID, "consensus"),
+		cfg := Config{Alliance: a.Alliance.Alliance, Institution: i.ID, Dir: filepath.Join(dir, i.ID), Consensus: privateKey(i.ID, "consensus"),
 			NodeKey: privateKey(i.ID, "node"), Receipts: []evidence.Signer{i.Receipt}, Cosign: i.Cosign, Attest: i.Attest,
 			PeerListener: peerListeners[i.ID], PeerTLS: server, P2PListen: p2p[i.ID], Peers: others, P2PPeers: addrs, DiskReserve: 1,
 			Log: slog.New(slog.NewTextHandler(a.log, nil)).With("institution", i.ID),
-			Now: func() time.Time { return time.Now().Add(time.Duration(a.ahead.Load())) }})
+			Now: func() time.Time { return time.Now().Add(time.Duration(a.ahead.Load())) }}
+		for _, f := range change {
+			f(&cfg)
+		}
+		n, err := Open(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -32,6 +32,10 @@ const (
 	// votes against the block. Pushes take milliseconds; a block whose batch
 	// nobody has costs the alliance this long once.
 	fetchWait = 500 * time.Millisecond
+	// verifyWait is how long it goes on verifying what it has: under overload
+	// the batch may stand behind others, and a vote against the block would only
+	// add another round to the load.
+	verifyWait = 10 * time.Second
 
 	appVersion = 1 // the number of the rules
 )
@@ -150,7 +154,7 @@ func (a *app) checkProposal(ctx context.Context, txs [][]byte) error {
 	}
 	seen := map[evidence.Digest]bool{}
 	statements := 0
-	ctx, cancel := context.WithTimeout(ctx, fetchWait)
+	ctx, cancel := context.WithTimeout(ctx, verifyWait)
 	defer cancel()
 	for i, tx := range txs[1:] {
 		digest, count, ok := batchTx(tx)

@@ -33,10 +33,12 @@ import (
 //	r position              → bytes of a registry statement
 //	w height institution    → that institution's signatures over the root
 //	W institution           → height and size of the newest of them
+//	T size authority        → timestamp token over the checkpoint of that size
 //
 // It has no write-ahead log: a crash loses the newest blocks from it, and
 // replaying them is how every start begins. One batch of writes a block keeps
-// it always at the end of some block.
+// it always at the end of some block. Tokens alone cannot be computed again:
+// with the index gone, the next token covers what they covered, later.
 //
 // Trusted by this node alone: whoever alters it can make this node answer
 // wrongly about positions, or propose what the others refuse; receipts come

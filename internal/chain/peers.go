@@ -194,8 +194,8 @@ const (
 )
 
 // push sends an own batch to every peer and offers it to the mempool as soon as
-// a quorum holds it, or shortly after: a proposer may not be kept waiting by
-// one slow peer.
+// a quorum holds it: before that no block with it could be decided, and a
+// validator asked to vote would have to look for it.
 func (p *peers) push(b *pending) {
 	if b.acks == nil {
 		b.acks = make(chan string, len(p.byID))
@@ -226,8 +226,8 @@ func (p *peers) push(b *pending) {
 }
 
 // offerWait is how long an own batch waits for a quorum of acknowledgements
-// before it is proposed anyway.
-const offerWait = 30 * time.Millisecond
+// before it is proposed anyway: acknowledgements can get lost.
+const offerWait = 2 * time.Second
 
 // runPush sends batches to one peer, a few at a time, trying again until it has
 // them or they are committed.

@@ -214,31 +214,21 @@ func (n *Node) rawBatch(d evidence.Digest) ([]byte, error) {
 const receiptsSearch = 256
 
 // ReceiptsAt derives every institution's receipts for a position: over the
-// earliest covering root that all have signed, else a quorum, else what is there.
+// earliest covering root that a quorum has signed and that is timestamped, where
+// one is near, else the earliest that all have signed, else a quorum, else what
+// is there.
 func (n *Node) ReceiptsAt(position uint64) (Receipts, error) {
 	if position >= n.machine.cur.Load().Size {
 		return nil, ErrNotFound
 	}
-	var best boundary
-	var sigs map[string]witnessWire
-	seen := 0
-	all := len(n.alliance.Institutions)
-	err := n.idx.boundariesFrom(position+1, func(b boundary) (bool, error) {
-		seen++
-		at, err := n.witness.at(b.Height)
-		if err != nil {
-			return false, err
-		}
-		if len(at) > len(sigs) {
-			best, sigs = b, at
-		}
-		if len(sigs) >= all || len(sigs) >= evidence.Quorum(all) && seen > 16 {
-			return false, nil
-		}
-		return seen < receiptsSearch, nil
-	})
+	best, sigs, err := n.stampedBoundary(position)
 	if err != nil {
 		return nil, err
+	}
+	if sigs == nil {
+		if best, sigs, err = n.witnessedBoundary(position); err != nil {
+			return nil, err
+		}
 	}
 	out := Receipts{}
 	if sigs == nil {
@@ -274,6 +264,28 @@ func (n *Node) ReceiptsAt(position uint64) (Receipts, error) {
 		}
 	}
 	return out, nil
+}
+
+// witnessedBoundary returns the block whose root most institutions signed,
+// searching from the position's own on.
+func (n *Node) witnessedBoundary(position uint64) (best boundary, sigs map[string]witnessWire, err error) {
+	seen := 0
+	all := len(n.alliance.Institutions)
+	err = n.idx.boundariesFrom(position+1, func(b boundary) (bool, error) {
+		seen++
+		at, err := n.witness.at(b.Height)
+		if err != nil {
+			return false, err
+		}
+		if len(at) > len(sigs) {
+			best, sigs = b, at
+		}
+		if len(sigs) >= all || len(sigs) >= evidence.Quorum(all) && seen > 16 {
+			return false, nil
+		}
+		return seen < receiptsSearch, nil
+	})
+	return best, sigs, err
 }
 
 // Checkpoint returns the newest public checkpoint: cosigned by every
