@@ -28,6 +28,8 @@ import (
 
 // Net is a running alliance.
 type Net struct {
+	// Tokens over checkpoints, by size and authority; nil: nobody is asked for any.
+	Tokens map[uint64]map[string][]byte
 	*testalliance.Alliance
 	Nodes map[string]*Node
 
@@ -321,6 +323,41 @@ func (n *Node) CheckpointAt(size uint64) (evidence.CosignedCheckpoint, error) {
 		return evidence.CosignedCheckpoint{}, chain.ErrNotFound
 	}
 	return n.cosigned(size), nil
+}
+
+// Stamps implements api.Node: a network asks for tokens when its test made some.
+func (n *Node) Stamps() chain.StampStatus {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	if n.net.Tokens == nil {
+		return chain.StampStatus{}
+	}
+	return chain.StampStatus{Authorities: []string{"ca"}}
+}
+
+// Timestamps implements api.Node.
+func (n *Node) Timestamps(size uint64) (map[string][]byte, error) {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	if size == 0 || size > n.size() {
+		return nil, chain.ErrNotFound
+	}
+	return n.net.Tokens[size], nil
+}
+
+// TimestampFor implements api.Node.
+func (n *Node) TimestampFor(p uint64) (uint64, map[string][]byte, error) {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	if p >= n.size() {
+		return 0, nil, chain.ErrNotFound
+	}
+	for size := p + 1; size <= n.size(); size++ {
+		if t := n.net.Tokens[size]; len(t) > 0 {
+			return size, t, nil
+		}
+	}
+	return 0, nil, nil
 }
 
 // Tile computes a tile from the entries (C2SP tlog-tiles).

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,7 +28,7 @@ const pendingStatement = 320
 
 // runNode runs one institution's node until ctx ends: the chain with its peer
 // interface, then, once its stores are at the chain's state, the public one.
-func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) error {
+func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) (err error) {
 	log = log.With("institution", h.ID())
 	stopProfile, err := startProfile(h)
 	if err != nil {
@@ -48,6 +49,16 @@ func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("listening for the public: %w", err)
 	}
+	if cfg.Stamper, err = newStamper(h); err != nil {
+		return err
+	}
+	authority, err := newTSA(h, log)
+	if err != nil {
+		return err
+	}
+	if authority != nil {
+		defer func() { err = errors.Join(err, authority.register.Close()) }()
+	}
 	node, err := chain.Open(*cfg)
 	if err != nil {
 		return err
@@ -56,7 +67,14 @@ func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) error {
 	if limits.RequestsPerSecond == 0 {
 		limits.RequestsPerSecond = -1 // node.toml: 0 means no limit
 	}
+	limits.StampsPerSecond = int(h.Config.TSA.RequestsPerSecond)
+	if limits.StampsPerSecond == 0 {
+		limits.StampsPerSecond = -1
+	}
 	apiConfig := api.Config{Node: node, Limits: limits, Language: "zh-CN", Logger: log, Metrics: metrics}
+	if authority != nil {
+		apiConfig.TSA = authority.Authority
+	}
 	if c := h.Config.API; c.TLSCertificate != "" {
 		cert, err := tls.LoadX509KeyPair(under(h.Path, c.TLSCertificate), under(h.Path, c.TLSKey))
 		if err != nil {
@@ -71,6 +89,9 @@ func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) error {
 	ready := make(chan struct{})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return node.Run(ctx, func() { close(ready) }) })
+	if authority != nil {
+		g.Go(func() error { return authority.run(ctx) })
+	}
 	g.Go(func() error {
 		select {
 		case <-ready:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -36,6 +37,10 @@ type Node interface {
 	TrailRights(trail, kid evidence.Digest) (owner bool, rights uint64, err error)
 	KeyPositions(kid evidence.Digest, from uint64, limit int) ([]uint64, error)
 	Member(kid evidence.Digest) (chain.MemberView, error)
+	// Stamps, Timestamps and TimestampFor: tokens over checkpoints, by authority.
+	Stamps() chain.StampStatus
+	Timestamps(size uint64) (map[string][]byte, error)
+	TimestampFor(position uint64) (size uint64, tokens map[string][]byte, err error)
 }
 
 // Limits bound what clients can make the node do. Each zero takes the default
@@ -59,6 +64,9 @@ type Limits struct {
 	// ReadsPerSecond is the same for the public log's tiles and checkpoints
 	// (2,000): an auditor fetches thousands of small immutable files.
 	ReadsPerSecond int
+	// StampsPerSecond is the same for queries to the institution's timestamp
+	// authority (20): each is a signature and a write to the disk.
+	StampsPerSecond int
 	// BatchStatements in one request (1,000,000): 300 MB at the usual size.
 	BatchStatements int
 	// BatchBytes in one request (1 GiB).
@@ -99,6 +107,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.MaxManifests, 16)
 	set(&l.RequestsPerSecond, 200)
 	set(&l.ReadsPerSecond, 2000)
+	set(&l.StampsPerSecond, 20)
 	set(&l.BatchStatements, 1_000_000)
 	if l.BatchBytes == 0 {
 		l.BatchBytes = 1 << 30
@@ -127,6 +136,8 @@ type Config struct {
 	// TrustedProxies whose X-Forwarded-For is believed, for the limits by client
 	// address. Empty: nobody's.
 	TrustedProxies []netip.Prefix
+	// TSA answers RFC 3161 queries at /tsa; nil: this node runs no authority.
+	TSA http.Handler
 	// TLS makes Run serve TLS on a plain listener.
 	TLS *tls.Config
 	// Language of answers when Accept-Language asks for none we have: "en"

@@ -320,6 +320,30 @@ func (n *fakeNode) CheckpointAt(size uint64) (evidence.CosignedCheckpoint, error
 	return c, nil
 }
 
+func (n *fakeNode) Stamps() chain.StampStatus {
+	return chain.StampStatus{Authorities: []string{"ca"}}
+}
+
+func (n *fakeNode) Timestamps(size uint64) (map[string][]byte, error) {
+	if size > n.tree.Size() {
+		return nil, chain.ErrNotFound
+	}
+	return map[string][]byte{"ca": []byte("token")}, nil
+}
+
+func (n *fakeNode) TimestampFor(pos uint64) (uint64, map[string][]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	size := n.tree.Size()
+	switch {
+	case pos >= size:
+		return 0, nil, chain.ErrNotFound
+	case n.unfinal:
+		return 0, nil, nil
+	}
+	return size, map[string][]byte{"ca": []byte("token")}, nil
+}
+
 func (n *fakeNode) Tile(level uint, index uint64, width int) ([]byte, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

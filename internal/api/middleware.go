@@ -148,11 +148,13 @@ func (s *Server) limitRate(next http.Handler) http.Handler {
 			s.writeError(w, r, fail(http.StatusTooManyRequests, "rate-limit", "", "Only %d requests per second are allowed.", n).after(time.Second))
 		}))(next)
 	}
-	other, reads := limit(s.limits.RequestsPerSecond), limit(s.limits.ReadsPerSecond)
+	other, reads, stamps := limit(s.limits.RequestsPerSecond), limit(s.limits.ReadsPerSecond), limit(s.limits.StampsPerSecond)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case watched(r.URL.Path):
 			next.ServeHTTP(w, r)
+		case r.URL.Path == pathTSA:
+			stamps.ServeHTTP(w, r)
 		case publicLog(r.URL.Path):
 			reads.ServeHTTP(w, r)
 		default:

@@ -17,6 +17,7 @@ const (
 	tagDeposit   = "deposits"
 	tagLookup    = "lookups"
 	tagPrivate   = "private-lookups"
+	tagTime      = "timestamps"
 	tagOperation = "operation"
 )
 
@@ -48,6 +49,7 @@ func (s *Server) routes() error {
 				{Name: tagLookup, Description: "What anybody may ask"},
 				{Name: tagPrivate, Description: "For owners, those they authorised, and institutions"},
 				{Name: tagLog, Description: "The public log and the alliance"},
+				{Name: tagTime, Description: "Timestamp tokens, RFC 3161"},
 				{Name: tagOperation, Description: "For operators"},
 			},
 		},
@@ -78,6 +80,7 @@ func (s *Server) routes() error {
 	s.tileRoutes()
 	s.depositRoutes()
 	s.lookupRoutes()
+	s.timestampRoutes()
 	s.healthRoutes()
 	s.documentRoutes()
 	// huma's own form of error, which no route answers with.

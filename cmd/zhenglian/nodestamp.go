@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"time"
+
+	"github.com/zhenglian/zhenglian/evidence/rfc3161"
+	"github.com/zhenglian/zhenglian/internal/chain"
+	"github.com/zhenglian/zhenglian/internal/institution"
+	"github.com/zhenglian/zhenglian/internal/timestamp"
+)
+
+// stamper lets the chain ask the authorities of node.toml.
+type stamper struct {
+	client *timestamp.Client
+	ids    []string
+}
+
+// Stamp implements chain.Stamper.
+func (s *stamper) Stamp(ctx context.Context, imprint [32]byte) (string, []byte, error) {
+	t, err := s.client.Stamp(ctx, imprint)
+	return t.Authority, t.DER, err
+}
+
+// Authorities implements chain.Stamper.
+func (s *stamper) Authorities() []string { return s.ids }
+
+// newStamper returns the client of the authorities that this node asks, nil
+// when it asks none.
+func newStamper(h *institution.Home) (chain.Stamper, error) {
+	authorities, err := h.Authorities()
+	if err != nil || len(authorities) == 0 {
+		return nil, err
+	}
+	s := &stamper{}
+	var cfg timestamp.ClientConfig
+	for _, a := range authorities {
+		s.ids = append(s.ids, a.ID)
+		r := timestamp.Remote{Name: a.ID, URL: a.URL, Trust: rfc3161.Trust{Anchors: []*x509.Certificate{a.X509()}}}
+		if a.Demonstration {
+			r.Policy = rfc3161.DemonstrationPolicy
+		}
+		cfg.Authorities = append(cfg.Authorities, r)
+	}
+	if s.client, err = timestamp.NewClient(cfg); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// tsa is the timestamp authority that this node runs.
+type tsa struct {
+	*timestamp.Authority
+	clock    *timestamp.Clock // nil in a demonstration without time sources
+	register *timestamp.Register
+}
+
+// newTSA opens the authority of a home, nil when node.toml does not enable it.
+func newTSA(h *institution.Home, log *slog.Logger) (*tsa, error) {
+	c := h.Config.TSA
+	if !c.Enabled {
+		return nil, nil
+	}
+	files, err := h.TSA()
+	if err != nil {
+		return nil, err
+	}
+	if files.Authority.Demonstration && !c.Demonstration {
+		return nil, &institution.Error{Code: institution.CodeTSA, Path: h.Path, Subject: "tsa.demonstration",
+			Reason: "the timestamp authority was made for a demonstration, and node.toml does not say so", Hint: "set demonstration = true in [tsa]"}
+	}
+	t := &tsa{}
+	if len(c.Sources) > 0 {
+		if t.clock, err = timestamp.NewClock(timestamp.ClockConfig{Sources: c.Sources}); err != nil {
+			return nil, err
+		}
+	}
+	if t.register, err = timestamp.OpenRegister(files.Register); err != nil {
+		return nil, err
+	}
+	t.Authority, err = timestamp.New(timestamp.Config{Key: files.Key.Private(), Chain: files.Chain, Policy: c.Policy, Clock: t.clock,
+		MaxError: time.Duration(c.MaxErrorSeconds) * time.Second, Register: t.register, Demonstration: c.Demonstration, Log: log})
+	if err != nil {
+		_ = t.register.Close()
+		return nil, err
+	}
+	if n := t.register.Torn(); n > 0 {
+		log.Warn("a line of the timestamp register was cut short by a crash and taken off", "bytes", n)
+	}
+	head := t.register.Head()
+	log.Info("the timestamp authority runs", "demonstration", c.Demonstration, "entries", head.Entries, "hash", head.Hash[:8])
+	return t, nil
+}
+
+// run keeps the clock's error known until ctx ends.
+func (t *tsa) run(ctx context.Context) error {
+	if t.clock == nil {
+		return nil
+	}
+	if err := t.clock.Run(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
