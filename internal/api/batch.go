@@ -313,6 +313,13 @@ func (b *batch) submit(statements [][]byte) ([]chain.Outcome, error) {
 }
 
 func (b *batch) outcomeLine(o chain.Outcome) BatchLine {
+	if !o.Accepted && o.Code == evidence.CodeOK { // the wait ended before the node had looked at it
+		l := b.errorLine(context.DeadlineExceeded)
+		if !o.Digest.IsZero() {
+			l.Digest = o.Digest.String()
+		}
+		return l
+	}
 	l := BatchLine{Code: o.Code.String(), Final: o.Final}
 	if !o.Digest.IsZero() {
 		l.Digest = o.Digest.String()

@@ -42,6 +42,7 @@ func (w *world) pushAs(cfg *tls.Config, n *local.Node, method, path string, body
 // A lying institution pushes a batch to one peer only. On an idle alliance and
 // on a busy one it is committed everywhere; garbage in it harms nobody.
 func TestPartialPush(t *testing.T) {
+	long(t)
 	w := newWorld(t, worldConfig{})
 	caTLS, err := w.ca.ClientTLS("court")
 	w.must(err)

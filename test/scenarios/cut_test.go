@@ -102,6 +102,7 @@ func (l *links) mend(ctx context.Context) error {
 // One institution is cut off, twice: swallowed, then refused. The others go on,
 // and it catches up; what it accepted meanwhile is not lost.
 func TestCutOff(t *testing.T) {
+	long(t)
 	l := &links{server: toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())}
 	t.Cleanup(l.refuse)
 	w := newWorld(t, worldConfig{prepare: func(a *local.Alliance) {

@@ -106,6 +106,7 @@ func (w *world) asInstitution(n *local.Node, path string) *answer {
 // wrong, and is whole again: by itself, from the others, or after doing what it
 // says.
 func TestDamage(t *testing.T) {
+	long(t)
 	w := newWorld(t, worldConfig{})
 	// Beyond 256 entries the log has more than its right edge.
 	var first [][]byte

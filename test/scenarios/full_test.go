@@ -44,6 +44,7 @@ func unfill(n *local.Node) error {
 // refused there with a clear error, old ones stay served, and everything goes
 // on when there is room.
 func TestDiskFull(t *testing.T) {
+	long(t)
 	if os.Getuid() != 0 {
 		t.Skip("mounting small disks needs root")
 	}

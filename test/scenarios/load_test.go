@@ -116,6 +116,9 @@ func (l *load) run(stopped <-chan struct{}, n *local.Node, m *member, after evid
 		for {
 			lines, err := l.w.batch(l.w.ctx, n, wait, statements)
 			for _, x := range lines {
+				if x.Status/100 == 5 && err == nil {
+					err = fmt.Errorf("%s: %s", n.ID, x.Code)
+				}
 				if x.Status/100 == 4 && x.Status != 429 {
 					l.fail(fmt.Errorf("%s refuses a good deposit: %+v", n.ID, x))
 					return

@@ -50,6 +50,7 @@ func TestSizes(t *testing.T) {
 // A node that is given more than it may hold says so and when to come back; its
 // memory stays bounded, and nothing acknowledged is lost.
 func TestOverload(t *testing.T) {
+	long(t)
 	const pending = 2000 // statements
 	w := newWorld(t, worldConfig{env: []string{fmt.Sprintf("ZHENGLIAN_NODE_LIMITS_PENDING_STATEMENTS=%d", pending)}})
 	after := w.checkpoint()

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -178,9 +179,34 @@ func (w *world) eventually(what string, holds func() error) {
 			return
 		}
 		if time.Now().After(deadline) || w.ctx.Err() != nil {
+			w.dump()
 			w.Fatalf("waited in vain for %s: %v", what, err)
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// logsVariable names a directory that gets the nodes' whole logs, with the
+// stacks of all their goroutines, when waiting was in vain.
+const logsVariable = "ZHENGLIAN_SCENARIO_LOGS"
+
+func (w *world) dump() {
+	dir := os.Getenv(logsVariable)
+	if dir == "" {
+		return
+	}
+	for _, n := range w.a.Nodes {
+		if pid := n.PID(); pid != 0 {
+			_ = syscall.Kill(pid, syscall.SIGQUIT) // the Go runtime prints the stacks and ends
+			_ = n.Stop()                           // waits for that
+		}
+		text, err := os.ReadFile(n.LogFile)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, n.ID+".log"), text, 0o600)
+		}
+		if err != nil {
+			w.Log(err)
+		}
 	}
 }
 
