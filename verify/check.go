@@ -28,6 +28,7 @@ type run struct {
 	err     error // the first one of the reader
 	// checkpoints are those that a quorum cosigned, by size.
 	checkpoints map[uint64]witnessed
+	tokens      []stamped // that verified
 }
 
 // rootSeen is the first signed root of a size, to which all others must be equal.
@@ -83,6 +84,7 @@ func Check(ctx context.Context, pkg io.ReaderAt, size int64, opts Options) (*Rep
 	}
 	r.checkHeads()
 	r.checkCheckpoints()
+	r.checkTimestamps()
 	if err := r.checkTimes(ctx); err != nil {
 		return nil, err
 	}
@@ -241,6 +243,12 @@ func (r *run) notProven() {
 			add(because("not-proven-demo-identity", "member", w.Member))
 		}
 		add(because("not-proven-identity", "member", w.Member, "assurance", w.Assurance))
+	}
+	for i := range r.rep.Timestamps {
+		if t := &r.rep.Timestamps[i]; t.Demo {
+			add(because("not-proven-demo-timestamp", "authority", t.Name))
+			break
+		}
 	}
 	if len(r.rep.Steps) > 0 && r.policy != nil {
 		add(because("not-proven-collusion", "quorum", r.policy.Quorum, "institutions", len(r.policy.Institutions)))

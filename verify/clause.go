@@ -14,10 +14,11 @@ const (
 	ClauseEncoding   = "rfc-8949-4.2.1"       // one encoding of one statement
 	ClauseJSON       = "rfc-8785"             // one encoding of one manifest
 	ClauseCheckpoint = "c2sp-tlog-cosignature"
+	ClauseTimestamp  = "rfc-3161"
 )
 
 // Clauses lists every key that a report may cite.
 func Clauses() []string {
 	return []string{ClauseUnaltered, ClausePlatform, ClauseBefore, ClauseCOSE, ClauseEnvelope, ClauseReceipt,
-		ClauseMerkle, ClauseEncoding, ClauseJSON, ClauseCheckpoint}
+		ClauseMerkle, ClauseEncoding, ClauseJSON, ClauseCheckpoint, ClauseTimestamp}
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/testalliance"
@@ -42,6 +43,12 @@ func TestEveryByte(t *testing.T) {
 	must(t, err)
 	c, err := a.Content(trail)
 	must(t, err)
+	pad := newStampPad(t)
+	must(t, a.Policy.AddTimestampAuthority(pad.entry("notary", false)))
+	size := c.Info.TreeSize
+	c.Checkpoints[size], err = a.Cosigned(size)
+	must(t, err)
+	c.Timestamps[size] = pad.token(t, bodyAt(a, size), testalliance.BlockTime(size-1)+1, time.Second, realPolicy)
 	c.Keys, c.MemberKeys = nil, nil // compared in TestRules; every byte costs a verification
 	pkg := encode(t, c)
 	wants(t, check(t, pkg, verify.Options{Policy: a.Policy}), verify.Matches)

@@ -107,6 +107,35 @@ type Bracket struct {
 	NotAfter        string `json:"not_after,omitempty"`
 	Claimed         string `json:"claimed"`           // the signer's own clock
 	ClockOffSeconds int64  `json:"clock_off_seconds"` // how far the claim lies outside the bracket, negative before it
+	// Token over a checkpoint that covers the step, where one verified. Only one
+	// that is no demonstration's can have made NotAfter earlier.
+	Token *StepToken `json:"token,omitempty"`
+}
+
+// StepToken is what a timestamp token says of a step.
+type StepToken struct {
+	Authority      string `json:"authority"` // id in the policy
+	Name           string `json:"name"`
+	Size           uint64 `json:"size"` // of the checkpoint
+	NotAfter       string `json:"not_after"`
+	Demo           bool   `json:"demo"`
+	AccuracyStated bool   `json:"accuracy_stated"` // else NotAfter is the token's time as it is
+}
+
+// Timestamp is a token of the package. With Undetermined the policy knows no
+// authority of that id, and no verdict rests on the token.
+type Timestamp struct {
+	Path           string  `json:"path"`
+	Authority      string  `json:"authority"`      // id, by the file's name
+	Name           string  `json:"name,omitempty"` // by the policy
+	Size           uint64  `json:"size"`           // of the checkpoint
+	Verdict        Verdict `json:"verdict"`
+	Reason         Reason  `json:"reason"`
+	Time           string  `json:"time,omitempty"`
+	NotAfter       string  `json:"not_after,omitempty"`       // Time and accuracy, rounded up
+	AccuracyMillis int64   `json:"accuracy_millis,omitempty"` // absent when not stated
+	Policy         string  `json:"policy,omitempty"`          // object identifier
+	Demo           bool    `json:"demo"`
 }
 
 // Witness is one institution's receipt for a step that verified.
@@ -202,6 +231,7 @@ type Report struct {
 	Package           PackageRef      `json:"package"`
 	Trail             evidence.Digest `json:"trail,omitzero"`
 	Steps             []Step          `json:"steps"`
+	Timestamps        []Timestamp     `json:"timestamps,omitempty"`
 	Completeness      Completeness    `json:"completeness"`
 	Withheld          []Withheld      `json:"withheld"`
 	Checks            []Line          `json:"checks"`

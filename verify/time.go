@@ -109,6 +109,7 @@ func (r *run) checkTimes(ctx context.Context) error {
 			continue
 		}
 		b.NotAfter = clockText(s.reg.notAfter)
+		r.bracketToken(s, b)
 		switch {
 		case !known:
 			// checkAfter has said why there is no lower end.

@@ -138,6 +138,7 @@ func (r *Renderer) step(s *verify.Step) stepView {
 	if s.Kind != "unreadable" {
 		add("label.who", r.who(&s.Who))
 		add("label.time", r.bracket(&s.Time))
+		add("label.token", r.token(s.Time.Token))
 		add("label.clock", r.clock(&s.Time))
 	}
 	if a := s.Authorises; a != nil {
@@ -199,6 +200,18 @@ func (r *Renderer) bracket(b *verify.Bracket) string {
 		return r.with("time.only-upper", "after_time", b.NotAfter)
 	}
 	return r.with("time.bracket", "before_time", b.NotBefore, "after_time", b.NotAfter)
+}
+
+func (r *Renderer) token(t *verify.StepToken) string {
+	switch {
+	case t == nil:
+		return ""
+	case t.Demo:
+		return r.with("token.demo", "authority", t.Name, "after_time", t.NotAfter)
+	case !t.AccuracyStated:
+		return r.with("token.no-accuracy", "authority", t.Name, "after_time", t.NotAfter)
+	}
+	return r.with("token.value", "authority", t.Name, "after_time", t.NotAfter)
 }
 
 func (r *Renderer) clock(b *verify.Bracket) string {
