@@ -44,11 +44,11 @@ func TestEveryByte(t *testing.T) {
 	c, err := a.Content(trail)
 	must(t, err)
 	pad := newStampPad(t)
-	must(t, a.Policy.AddTimestampAuthority(pad.entry("notary", false)))
+	must(t, a.Policy.AddTimestampAuthority(pad.Entry("notary", false)))
 	size := c.Info.TreeSize
 	c.Checkpoints[size], err = a.Cosigned(size)
 	must(t, err)
-	c.Timestamps[size] = pad.token(t, bodyAt(a, size), testalliance.BlockTime(size-1)+1, time.Second, realPolicy)
+	c.Timestamps[size] = pad.token(t, a.BodyAt(size), testalliance.BlockTime(size-1)+1, time.Second, realPolicy())
 	c.Keys, c.MemberKeys = nil, nil // compared in TestRules; every byte costs a verification
 	pkg := encode(t, c)
 	wants(t, check(t, pkg, verify.Options{Policy: a.Policy}), verify.Matches)

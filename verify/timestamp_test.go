@@ -1,107 +1,74 @@
 package verify_test
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/asn1"
-	"encoding/pem"
 	"testing"
 	"time"
 
-	tsp "github.com/digitorus/timestamp"
-
-	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/testalliance"
-	"github.com/zhenglian/zhenglian/internal/timestamp"
 	"github.com/zhenglian/zhenglian/verify"
 )
 
-// stampPad is a timestamp authority whose clock the test sets.
-type stampPad struct {
-	key        *ecdsa.PrivateKey
-	cert, root *x509.Certificate
-}
+// stampPad is an authority whose tokens the test makes.
+type stampPad struct{ *testalliance.StampPad }
 
-func newStampPad(t testing.TB) *stampPad {
+func newStampPad(t testing.TB) stampPad {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p, err := testalliance.NewStampPad()
 	must(t, err)
-	p := &stampPad{key: key}
-	p.cert, p.root, err = timestamp.SelfIssue(key.Public(), "示范公证处", time.Unix(testalliance.Start, 0).AddDate(-1, 0, 0))
-	must(t, err)
-	return p
+	return stampPad{p}
 }
 
-// entry is the authority as a policy names it.
-func (p *stampPad) entry(id string, demonstration bool) evidence.TimestampAuthority {
-	return evidence.TimestampAuthority{ID: id, Name: "示范公证处", Demonstration: demonstration,
-		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.root.Raw}))}
-}
+// realPolicy is one outside the arc for examples.
+func realPolicy() []int { return []int{1, 2, 3, 4} }
 
-var realPolicy = asn1.ObjectIdentifier{1, 2, 3, 4}
-
-func (p *stampPad) token(t testing.TB, body string, at int64, accuracy time.Duration, policy asn1.ObjectIdentifier) []byte {
+func (p stampPad) token(t testing.TB, body string, at int64, accuracy time.Duration, policy []int) []byte {
 	t.Helper()
-	imprint := sha256.Sum256([]byte(body))
-	stamp := &tsp.Timestamp{HashAlgorithm: crypto.SHA256, HashedMessage: imprint[:], Time: time.Unix(at, 0).UTC(), Accuracy: accuracy, Policy: policy, AddTSACertificate: true}
-	response, err := stamp.CreateResponseWithOpts(p.cert, p.key, crypto.SHA256)
+	der, err := p.Token(body, at, accuracy, policy...)
 	must(t, err)
-	var r struct{ Status, Token asn1.RawValue }
-	_, err = asn1.Unmarshal(response, &r)
-	must(t, err)
-	return r.Token.FullBytes
-}
-
-func bodyAt(a *testalliance.Alliance, size uint64) string {
-	cp := evidence.CosignedCheckpoint{Origin: a.Origin(), Checkpoint: evidence.Checkpoint{Size: size, Root: a.RootAt(size)}}
-	return cp.Body()
+	return der
 }
 
 func TestTimestamps(t *testing.T) {
 	type tokens = map[uint64][]byte
-	demo := asn1.ObjectIdentifier{2, 999, 3161, 1}
+	demo := []int{2, 999, 3161, 1}
 	for _, tc := range []struct {
 		name   string
 		unit   bool // the policy names no authority
 		demo   bool // the policy calls it a demonstration's
-		make   func(p *stampPad, s *story, size uint64, block int64) []byte
+		make   func(p stampPad, s *story, size uint64, block int64) []byte
 		bare   bool // the package has no checkpoint of that size
 		want   verify.Verdict
 		reason string
 		token  bool // the steps have the token beside their block time
 	}{
-		{name: "a token", want: verify.Matches, reason: "timestamp-holds", token: true, make: func(p *stampPad, s *story, size uint64, block int64) []byte {
-			return p.token(t, bodyAt(s.Alliance, size), block+2, 1500*time.Millisecond, realPolicy)
+		{name: "a token", want: verify.Matches, reason: "timestamp-holds", token: true, make: func(p stampPad, s *story, size uint64, block int64) []byte {
+			return p.token(t, s.BodyAt(size), block+2, 1500*time.Millisecond, realPolicy())
 		}},
-		{name: "without accuracy", want: verify.Matches, reason: "timestamp-holds-no-accuracy", token: true, make: func(p *stampPad, s *story, size uint64, block int64) []byte {
-			return p.token(t, bodyAt(s.Alliance, size), block+2, 0, realPolicy)
+		{name: "without accuracy", want: verify.Matches, reason: "timestamp-holds-no-accuracy", token: true, make: func(p stampPad, s *story, size uint64, block int64) []byte {
+			return p.token(t, s.BodyAt(size), block+2, 0, realPolicy())
 		}},
-		{name: "a demonstration's, by its policy", want: verify.Matches, reason: "timestamp-holds-demo", token: true, make: func(p *stampPad, s *story, size uint64, block int64) []byte {
-			return p.token(t, bodyAt(s.Alliance, size), block+2, 0, demo)
+		{name: "a demonstration's, by its policy", want: verify.Matches, reason: "timestamp-holds-demo", token: true, make: func(p stampPad, s *story, size uint64, block int64) []byte {
+			return p.token(t, s.BodyAt(size), block+2, 0, demo)
 		}},
-		{name: "a demonstration's, by the verifier", demo: true, want: verify.Matches, reason: "timestamp-holds-demo", token: true, make: func(p *stampPad, s *story, size uint64, block int64) []byte {
-			return p.token(t, bodyAt(s.Alliance, size), block+2, time.Second, realPolicy)
+		{name: "a demonstration's, by the verifier", demo: true, want: verify.Matches, reason: "timestamp-holds-demo", token: true, make: func(p stampPad, s *story, size uint64, block int64) []byte {
+			return p.token(t, s.BodyAt(size), block+2, time.Second, realPolicy())
 		}},
-		{name: "no authority in the policy", unit: true, want: verify.Matches, make: func(p *stampPad, s *story, size uint64, block int64) []byte {
-			return p.token(t, bodyAt(s.Alliance, size), block+2, time.Second, realPolicy)
+		{name: "no authority in the policy", unit: true, want: verify.Matches, make: func(p stampPad, s *story, size uint64, block int64) []byte {
+			return p.token(t, s.BodyAt(size), block+2, time.Second, realPolicy())
 		}},
-		{name: "over another checkpoint", want: verify.DoesNotMatch, reason: "timestamp-refused", make: func(p *stampPad, s *story, size uint64, block int64) []byte {
-			return p.token(t, bodyAt(s.Alliance, size-1), block+2, time.Second, realPolicy)
+		{name: "over another checkpoint", want: verify.DoesNotMatch, reason: "timestamp-refused", make: func(p stampPad, s *story, size uint64, block int64) []byte {
+			return p.token(t, s.BodyAt(size-1), block+2, time.Second, realPolicy())
 		}},
-		{name: "of another authority under this one's name", want: verify.DoesNotMatch, reason: "timestamp-refused", make: func(_ *stampPad, s *story, size uint64, block int64) []byte {
-			return newStampPad(t).token(t, bodyAt(s.Alliance, size), block+2, time.Second, realPolicy)
+		{name: "of another authority under this one's name", want: verify.DoesNotMatch, reason: "timestamp-refused", make: func(_ stampPad, s *story, size uint64, block int64) []byte {
+			return newStampPad(t).token(t, s.BodyAt(size), block+2, time.Second, realPolicy())
 		}},
-		{name: "backdated with a stolen key", want: verify.DoesNotMatch, reason: "timestamp-contradiction", make: func(p *stampPad, s *story, size uint64, block int64) []byte {
-			return p.token(t, bodyAt(s.Alliance, size), block-86400, time.Second, realPolicy)
+		{name: "backdated with a stolen key", want: verify.DoesNotMatch, reason: "timestamp-contradiction", make: func(p stampPad, s *story, size uint64, block int64) []byte {
+			return p.token(t, s.BodyAt(size), block-86400, time.Second, realPolicy())
 		}},
-		{name: "no checkpoint", bare: true, want: verify.Undetermined, reason: "timestamp-no-checkpoint", make: func(p *stampPad, s *story, size uint64, block int64) []byte {
-			return p.token(t, bodyAt(s.Alliance, size), block+2, time.Second, realPolicy)
+		{name: "no checkpoint", bare: true, want: verify.Undetermined, reason: "timestamp-no-checkpoint", make: func(p stampPad, s *story, size uint64, block int64) []byte {
+			return p.token(t, s.BodyAt(size), block+2, time.Second, realPolicy())
 		}},
-		{name: "not DER", want: verify.DoesNotMatch, reason: "timestamp-refused", make: func(*stampPad, *story, uint64, int64) []byte { return []byte("token") }},
+		{name: "not DER", want: verify.DoesNotMatch, reason: "timestamp-refused", make: func(stampPad, *story, uint64, int64) []byte { return []byte("token") }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, p := tell(t, "stamps", 4), newStampPad(t)
@@ -115,7 +82,7 @@ func TestTimestamps(t *testing.T) {
 			}
 			c.Timestamps = tokens{size: tc.make(p, s, size, block)}
 			if !tc.unit {
-				must(t, s.Policy.AddTimestampAuthority(p.entry("notary", tc.demo)))
+				must(t, s.Policy.AddTimestampAuthority(p.Entry("notary", tc.demo)))
 			}
 			rep := check(t, encode(t, c), verify.Options{Policy: s.Policy})
 			wants(t, rep, tc.want)
@@ -167,14 +134,14 @@ func unchecked(rep *verify.Report, path string) bool {
 func TestTokenNarrowsTheBracket(t *testing.T) {
 	for _, demo := range []bool{false, true} {
 		s, p := tell(t, "narrow", 4), newStampPad(t)
-		must(t, s.Policy.AddTimestampAuthority(p.entry("notary", demo)))
+		must(t, s.Policy.AddTimestampAuthority(p.Entry("notary", demo)))
 		c := s.content(t)
 		size := c.Info.TreeSize
 		block := testalliance.BlockTime(size - 1)
 		var err error
 		c.Checkpoints[size], err = s.Cosigned(size)
 		must(t, err)
-		c.Timestamps[size] = p.token(t, bodyAt(s.Alliance, size), block-3, 1500*time.Millisecond, realPolicy)
+		c.Timestamps[size] = p.token(t, s.BodyAt(size), block-3, 1500*time.Millisecond, realPolicy())
 		rep := check(t, encode(t, c), verify.Options{Policy: s.Policy})
 		wants(t, rep, verify.Matches)
 		want := time.Unix(block, 0).UTC().Format(time.RFC3339)

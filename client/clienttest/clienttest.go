@@ -28,8 +28,8 @@ import (
 
 // Net is a running alliance.
 type Net struct {
-	// Tokens over checkpoints, by size and authority; nil: nobody is asked for any.
-	Tokens map[uint64]map[string][]byte
+	// tokens over checkpoints, by size and authority; nil: nobody is asked for any.
+	tokens map[uint64]map[string][]byte
 	*testalliance.Alliance
 	Nodes map[string]*Node
 
@@ -325,11 +325,22 @@ func (n *Node) CheckpointAt(size uint64) (evidence.CosignedCheckpoint, error) {
 	return n.cosigned(size), nil
 }
 
+// Stamp gives the checkpoint of a size these tokens, by authority; from then on
+// the nodes say that they ask authorities.
+func (net *Net) Stamp(size uint64, tokens map[string][]byte) {
+	net.mu.Lock()
+	defer net.mu.Unlock()
+	if net.tokens == nil {
+		net.tokens = map[uint64]map[string][]byte{}
+	}
+	net.tokens[size] = tokens
+}
+
 // Stamps implements api.Node: a network asks for tokens when its test made some.
 func (n *Node) Stamps() chain.StampStatus {
 	n.net.mu.Lock()
 	defer n.net.mu.Unlock()
-	if n.net.Tokens == nil {
+	if n.net.tokens == nil {
 		return chain.StampStatus{}
 	}
 	return chain.StampStatus{Authorities: []string{"ca"}}
@@ -342,7 +353,7 @@ func (n *Node) Timestamps(size uint64) (map[string][]byte, error) {
 	if size == 0 || size > n.size() {
 		return nil, chain.ErrNotFound
 	}
-	return n.net.Tokens[size], nil
+	return n.net.tokens[size], nil
 }
 
 // TimestampFor implements api.Node.
@@ -353,7 +364,7 @@ func (n *Node) TimestampFor(p uint64) (uint64, map[string][]byte, error) {
 		return 0, nil, chain.ErrNotFound
 	}
 	for size := p + 1; size <= n.size(); size++ {
-		if t := n.net.Tokens[size]; len(t) > 0 {
+		if t := n.net.tokens[size]; len(t) > 0 {
 			return size, t, nil
 		}
 	}

@@ -88,6 +88,10 @@ one after the other; the outcome of each is one line of JSON.`),
 	return cmd
 }
 
+// timestampWait is how long a deposit waits for a timestamp token once it is
+// final.
+const timestampWait = 3 * time.Second
+
 // depositResult is what --json prints.
 type depositResult struct {
 	Trail     evidence.Digest   `json:"trail"`
@@ -98,6 +102,9 @@ type depositResult struct {
 	Time      string            `json:"time,omitempty"` // by which a quorum had it, RFC 3339
 	Witnesses []string          `json:"witnesses,omitempty"`
 	Missing   []string          `json:"missing,omitempty"` // institutions without a receipt here
+	// Stamped says whether the package has a timestamp token that covers the
+	// statement; absent when the institution asks no authority.
+	Stamped *bool `json:"timestamped,omitempty"`
 	Objects   []depositedObject `json:"objects,omitempty"`
 	Package   string            `json:"package,omitempty"`
 }
@@ -216,6 +223,12 @@ func (a *app) deposit(ctx context.Context, o depositFlags, files []string) error
 		result.Time = final.Time.UTC().Format(time.RFC3339)
 		result.Witnesses = sortedNames(final.Receipts)
 		if !o.noPackage {
+			if stamped, asking, err := d.client.AwaitTimestamp(ctx, final.Position, timestampWait); err == nil && asking {
+				result.Stamped = &stamped
+				if !stamped {
+					a.progress("注意：还没有取得时间戳；存证不依赖它。稍后用 `zhenglian package` 可补上。", "Note: no timestamp token is to be had yet; the deposit stands without. `zhenglian package` can add it later.")
+				}
+			}
 			if result.Package, err = a.writePackage(ctx, d, e.Trail, o.out); err != nil {
 				return err
 			}
@@ -241,6 +254,12 @@ func (a *app) showDeposit(o depositFlags, r *depositResult) error {
 		a.t("日志位置", "log position"), fmt.Sprint(*r.Position),
 		a.t("见证时间", "witnessed at"), r.Time,
 		a.t("见证机构", "witnesses"), strings.Join(r.Witnesses, a.t("、", ", "))}
+	if r.Stamped != nil {
+		pairs = append(pairs, a.t("时间戳", "timestamp"), a.t("有", "yes"))
+		if !*r.Stamped {
+			pairs[len(pairs)-1] = a.t("暂无", "not yet")
+		}
+	}
 	for _, o := range r.Objects {
 		pairs = append(pairs, a.t("文件", "file"), fmt.Sprintf("%s  %s  SHA-256 %s", o.Name, bytesText(o.Size), o.SHA256))
 	}

@@ -19,7 +19,7 @@ var house = []struct {
 	{"evidence/rfc3161", []string{"evidence"}},
 	{"verify", []string{"evidence", "evidence/rfc3161"}},
 	{"internal/httpsig", []string{"evidence"}},
-	{"client", []string{"evidence", "verify", "internal/httpsig"}},
+	{"client", []string{"evidence", "evidence/rfc3161", "verify", "internal/httpsig"}},
 	{"internal/signing", []string{"evidence"}},
 	{"internal/institution", []string{"evidence", "internal/signing"}},
 	{"internal/sigbatch", nil},

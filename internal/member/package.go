@@ -22,6 +22,10 @@ type Packaged struct {
 	Witnesses []string
 	Missing   []string // institutions of which some receipt was not to be had
 	Foreign   int      // statements in the log that name the trail without a right to
+	Tokens    int      // timestamp tokens
+	// Unstamped counts the steps without a token over a checkpoint that covers
+	// them.
+	Unstamped int
 }
 
 // packing is a package being gathered.
@@ -33,6 +37,8 @@ type packing struct {
 	members map[evidence.Digest]*registrations
 	kids    []evidence.Digest
 	cps     map[uint64][]byte
+	roots   map[uint64]evidence.Digest   // sizes of the steps' receipts
+	tokens  map[uint64]map[string][]byte // by size and authority
 	size    uint64
 	missing map[string]bool
 }
@@ -50,7 +56,8 @@ func (h *Home) Package(ctx context.Context, c *client.Client, trail evidence.Dig
 	if c.Alliance() == nil {
 		return nil, errors.New("making a package: the client has no founding document")
 	}
-	p := &packing{h: h, c: c, members: map[evidence.Digest]*registrations{}, cps: map[uint64][]byte{}, missing: map[string]bool{}}
+	p := &packing{h: h, c: c, members: map[evidence.Digest]*registrations{}, cps: map[uint64][]byte{},
+		roots: map[uint64]evidence.Digest{}, tokens: map[uint64]map[string][]byte{}, missing: map[string]bool{}}
 	var err error
 	if p.trail, err = h.wholeTrail(ctx, c, trail); err != nil {
 		return nil, err
@@ -78,6 +85,9 @@ func (p *packing) gather(ctx context.Context) error {
 		}
 		p.proven(final)
 		p.finals = append(p.finals, final)
+		if err := p.covered(s.Digest(), final); err != nil {
+			return err
+		}
 		if err := p.checkpoint(ctx, s.After, own[s.After.Size]); err != nil {
 			return err
 		}
@@ -88,7 +98,61 @@ func (p *packing) gather(ctx context.Context) error {
 	for _, head := range p.trail.Heads {
 		p.size = max(p.size, head.Size)
 	}
+	return p.timestamps(ctx)
+}
+
+// covered notes the roots that a step's receipts are over.
+func (p *packing) covered(entry evidence.Digest, f *client.Final) error {
+	for inst, data := range f.Receipts {
+		r, err := evidence.ParseReceipt(data)
+		if err != nil {
+			return fmt.Errorf("reading the receipt of %s: %w", inst, err)
+		}
+		root, err := r.Root(entry)
+		if err != nil {
+			return fmt.Errorf("reading the receipt of %s: %w", inst, err)
+		}
+		p.roots[r.Size] = root
+	}
 	return nil
+}
+
+// timestamps fetches the tokens over the roots that the steps' receipts are
+// over, and the checkpoints that they stamp. A package stands without them, so
+// that an institution that cannot give them leaves them out.
+func (p *packing) timestamps(ctx context.Context) error {
+	for _, size := range sorted(p.roots) {
+		cp := evidence.Checkpoint{Size: size, Root: p.roots[size]}
+		tokens, err := p.c.Timestamps(ctx, cp)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil || len(tokens) == 0 {
+			continue
+		}
+		if err := p.checkpoint(ctx, cp, nil); err != nil {
+			return err
+		}
+		if p.cps[size] != nil { // else a token would stamp what is not shown
+			p.tokens[size] = tokens
+		}
+	}
+	return nil
+}
+
+// unstamped counts the steps that no token covers.
+func (p *packing) unstamped() int {
+	var last uint64
+	for size := range p.tokens {
+		last = max(last, size)
+	}
+	n := 0
+	for _, f := range p.finals {
+		if f.Position >= last {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *packing) proven(f *client.Final) {
@@ -184,6 +248,10 @@ func (p *packing) write(ctx context.Context, w io.Writer) (*Packaged, error) {
 			out.Witnesses = append(out.Witnesses, id)
 		}
 	}
+	for _, tokens := range p.tokens {
+		out.Tokens += len(tokens)
+	}
+	out.Unstamped = p.unstamped()
 	return out, pw.Close()
 }
 
@@ -242,6 +310,13 @@ func (p *packing) writeTrust(pw *evidence.PackageWriter) error {
 	for _, size := range sorted(p.cps) {
 		if err := pw.AddCheckpoint(size, p.cps[size]); err != nil {
 			return err
+		}
+	}
+	for _, size := range sorted(p.tokens) {
+		for _, authority := range sorted(p.tokens[size]) {
+			if err := pw.AddTimestamp(size, authority, p.tokens[size][authority]); err != nil {
+				return err
+			}
 		}
 	}
 	genesis, err := p.c.Alliance().Encode()
