@@ -20,7 +20,8 @@ type session struct {
 
 // sessions by document, for blocks that are run "here" or as "nodes".
 var sessions = map[string]session{
-	"docs/operations.md": {hosts: true},
+	"docs/operations.md":  {hosts: true},
+	"docs/performance.md": {},
 }
 
 func TestSessions(t *testing.T) {
