@@ -51,12 +51,6 @@ func (p *promises) list() (acks []Ack, accepted []evidence.Digest) {
 	return acks, accepted
 }
 
-func (p *promises) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.at)
-}
-
 // load is depositors at work, one an institution. Each sends small batches, one
 // after the other, and when its institution fails sends the same batch again
 // until it is taken: a deposit is idempotent.
