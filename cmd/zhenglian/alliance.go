@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/institution"
 )
 
 func newAllianceCommand(a *app) *cobra.Command {
@@ -148,8 +149,9 @@ func (a *app) showAlliance(al *evidence.Alliance) {
 
 func newAlliancePolicy(a *app) *cobra.Command {
 	var out string
+	var authorities []string
 	cmd := &cobra.Command{
-		Use:   "policy ALLIANCE_FILE [--out FILE]",
+		Use:   "policy ALLIANCE_FILE [--timestamp-authority FILE]... [--out FILE]",
 		Short: a.t("导出核验策略", "Write the trust policy for verification"),
 		Long: a.t("核验策略列出核验证据包时信任谁的密钥、要多少机构一致。证据包从不自带信任。",
 			"The policy says whose keys a verification trusts and how many institutions must\nagree. An evidence package never brings its own trust."),
@@ -161,6 +163,9 @@ func newAlliancePolicy(a *app) *cobra.Command {
 			}
 			p, err := evidence.PolicyFromAlliance(al)
 			if err != nil {
+				return err
+			}
+			if err := a.trustAuthorities(p, authorities); err != nil {
 				return err
 			}
 			data, err := p.Encode()
@@ -175,5 +180,25 @@ func newAlliancePolicy(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "-", a.t("写到新文件 `FILE`；- 为标准输出", "the new `FILE` to write; - is standard output"))
+	cmd.Flags().StringArrayVar(&authorities, "timestamp-authority", nil, a.t("信任这个时间戳机构：其 authority.json `FILE`，可多次", "trust this timestamp authority: its authority.json, `FILE`; may be repeated"))
 	return cmd
+}
+
+// trustAuthorities adds timestamp authorities to a policy, by their public files.
+// One that is there already stays as it is when it is the same.
+func (a *app) trustAuthorities(p *evidence.Policy, files []string) error {
+	for _, path := range files {
+		t, err := institution.ReadAuthority(path)
+		if err == nil {
+			if known := p.TimestampAuthority(t.ID); known != nil && known.Certificate == t.Certificate && known.Demonstration == t.Demonstration {
+				continue
+			}
+			err = p.AddTimestampAuthority(*t)
+		}
+		if err != nil {
+			return fail(a.t("%s 不能作为受信任的时间戳机构", "%s cannot be trusted as a timestamp authority", path),
+				a.t("它应是运行时间戳机构者给出的 authority.json", "it is the authority.json of the institution that runs it"), err)
+		}
+	}
+	return nil
 }

@@ -44,6 +44,7 @@ func newCourtCommand(a *app) *cobra.Command {
 
 type courtFlags struct {
 	home, node, out string
+	authorities     []string
 	asJSON          bool
 	timeout         time.Duration
 }
@@ -84,6 +85,7 @@ asked; 2 it is not readable as a package, or the command line is wrong.`),
 	f.StringVar(&o.home, "home", "", a.t("法院的机构目录：`COURT_HOME`", "the court's home `COURT_HOME`"))
 	f.StringVar(&o.node, "node", "", a.t("法院节点的网址 `URL`；默认为机构描述中的公开接口", "`URL` of the court's node; the descriptor's public interface by default"))
 	f.StringVar(&o.out, "out", "", a.t("证据链和报告写入目录 `DIR`，须不存在或为空", "write evidence chain and report into `DIR`, which is new or empty"))
+	f.StringArrayVar(&o.authorities, "timestamp-authority", nil, a.t("另外信任这个时间戳机构：其 authority.json `FILE`，可多次；node.toml 中的已受信任", "trust this timestamp authority too: its authority.json, `FILE`; may be repeated; those of node.toml are trusted already"))
 	f.BoolVar(&o.asJSON, "json", false, a.t("证据链输出为 JSON，代替报告", "print the evidence chain as JSON instead of the report"))
 	f.DurationVar(&o.timeout, "timeout", time.Hour, a.t("核验的时间上限：`DURATION`", "how long it may take: `DURATION`"))
 	return cmd
@@ -110,6 +112,22 @@ func (a *app) courtCheck(ctx context.Context, o courtFlags, path string) error {
 	}
 	policy, err := evidence.PolicyFromAlliance(alliance)
 	if err != nil {
+		return err
+	}
+	// The court believes the authorities that its own node asks.
+	asked, err := h.Authorities()
+	if err != nil {
+		return err
+	}
+	for _, t := range asked {
+		if policy.TimestampAuthority(t.ID) != nil {
+			continue // one authority at two addresses
+		}
+		if err := policy.AddTimestampAuthority(*t.TimestampAuthority); err != nil {
+			return err
+		}
+	}
+	if err := a.trustAuthorities(policy, o.authorities); err != nil {
 		return err
 	}
 	c, err := client.New(client.Config{Policy: policy, URLs: map[string]string{h.ID(): nodeURL(h, o.node)}, Signer: h.Key(evidence.UseStatement), Language: string(a.lang), Now: a.now, Patience: 5 * time.Second})

@@ -94,19 +94,19 @@ const timestampWait = 3 * time.Second
 
 // depositResult is what --json prints.
 type depositResult struct {
-	Trail     evidence.Digest   `json:"trail"`
-	Statement evidence.Digest   `json:"statement"`
-	Step      string            `json:"step,omitempty"`
-	Final     bool              `json:"final"`
-	Position  *uint64           `json:"position,omitempty"`
-	Time      string            `json:"time,omitempty"` // by which a quorum had it, RFC 3339
-	Witnesses []string          `json:"witnesses,omitempty"`
-	Missing   []string          `json:"missing,omitempty"` // institutions without a receipt here
+	Trail     evidence.Digest `json:"trail"`
+	Statement evidence.Digest `json:"statement"`
+	Step      string          `json:"step,omitempty"`
+	Final     bool            `json:"final"`
+	Position  *uint64         `json:"position,omitempty"`
+	Time      string          `json:"time,omitempty"` // by which a quorum had it, RFC 3339
+	Witnesses []string        `json:"witnesses,omitempty"`
+	Missing   []string        `json:"missing,omitempty"` // institutions without a receipt here
 	// Stamped says whether the package has a timestamp token that covers the
 	// statement; absent when the institution asks no authority.
-	Stamped *bool `json:"timestamped,omitempty"`
-	Objects   []depositedObject `json:"objects,omitempty"`
-	Package   string            `json:"package,omitempty"`
+	Stamped *bool             `json:"timestamped,omitempty"`
+	Objects []depositedObject `json:"objects,omitempty"`
+	Package string            `json:"package,omitempty"`
 }
 
 type depositedObject struct {

@@ -94,12 +94,84 @@ func (p *play) receipts(context.Context) error {
 				step.N, institution, strings.Repeat(" ", max(0, 9-len(institution))), r.LeafIndex, r.Size, r.Algorithm, r.KID.String()[:16])
 		}
 	}
+	if err := p.tokens(pkg); err != nil {
+		return err
+	}
 	for _, d := range p.alliance.Alliance.Institutions {
 		if !seen[d.ID] {
 			return errors.New(p.t("证据包里没有"+d.Name+"的回执", "the package has no receipt of "+d.ID))
 		}
 	}
 	return nil
+}
+
+// tokens writes the newest timestamp token of the package to a file of its own,
+// with what it stamps, so that anyone can check it with OpenSSL.
+func (p *play) tokens(pkg *evidence.Package) error {
+	var newest string
+	for _, f := range pkg.Files() {
+		if f.Role == evidence.RoleTimestamp {
+			newest = f.Path // in ascending size
+		}
+	}
+	if newest == "" {
+		return errors.New(p.t("证据包里没有时间戳", "the package has no timestamp token"))
+	}
+	num, _, _ := strings.Cut(path.Base(newest), ".")
+	read := func(name string) ([]byte, error) {
+		f, err := pkg.File(name)
+		if err != nil {
+			return nil, err
+		}
+		return io.ReadAll(f)
+	}
+	token, err := read(newest)
+	if err != nil {
+		return err
+	}
+	text, err := read("checkpoints/" + num)
+	if err != nil {
+		return err
+	}
+	cp, err := evidence.ParseCheckpoint(text)
+	if err != nil {
+		return err
+	}
+	root, err := p.rootCertificate()
+	if err != nil {
+		return err
+	}
+	dir := p.path("timestamp")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, content := range map[string][]byte{"token.tsr": token, "checkpoint": text, "body": []byte(cp.Body()), "root.pem": root} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	p.say("\n      %s 是对规模 %s 的检查点的时间戳（RFC 3161），由示范电子认证中心签发，演示用。任何人都可用 OpenSSL 核对：",
+		"\n      %s is a token (RFC 3161) over the checkpoint of size %s by the CA's\n      authority, a demonstration's. Anyone can check it with OpenSSL:", newest, num)
+	fmt.Fprintf(p.Out, "    $ openssl ts -verify -data %s -in %s -token_in -CAfile %s\n",
+		p.relative(filepath.Join(dir, "body")), p.relative(filepath.Join(dir, "token.tsr")), p.relative(filepath.Join(dir, "root.pem")))
+	return nil
+}
+
+// rootCertificate is the authority's, out of the policy.
+func (p *play) rootCertificate() ([]byte, error) {
+	data, err := os.ReadFile(p.alliance.Policy)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := evidence.ParsePolicy(data)
+	if err != nil {
+		return nil, err
+	}
+	t := policy.TimestampAuthority("ca")
+	if t == nil {
+		return nil, errors.New(p.t("核验策略里没有时间戳机构", "the policy names no timestamp authority"))
+	}
+	return []byte(t.Certificate), nil
 }
 
 // verify has anyone check the package, offline: the policy is all it trusts.
@@ -113,6 +185,13 @@ func (p *play) verify(ctx context.Context) error {
 	p.say("      结论：%s（%d 项核验，退出码 %d）", "      verdict: %s (%d checks, exit %d)", p.verdict(report.Verdict), len(report.Checks), code)
 	if code != 0 || report.Verdict != verify.Matches || !report.IssuerEstablished {
 		return errors.New(p.t("证据包未通过核验", "the package does not verify"))
+	}
+	for _, s := range report.Steps {
+		t := s.Time.Token
+		if t == nil || !t.Demo {
+			return fmt.Errorf("%s: %+v", p.t("某一步没有演示时间戳", "a step has no token of the demonstration"), t)
+		}
+		p.say("      第 %d 步：区块时间不晚于 %s；演示时间戳 %s", "      step %d: not later than %s by block time; demonstration token %s", s.N, s.Time.NotAfter, t.NotAfter)
 	}
 	// Without a policy the same bytes are no pass.
 	args = []string{"verify", p.pkg(genuine)}
@@ -186,7 +265,7 @@ func (p *play) check(ctx context.Context, name string) (*court, error) {
 	if name == tampered {
 		dir = p.path(tampered)
 	}
-	args := []string{"court", "check", p.pkg(name), "--home", p.alliance.Node("court").Home, "--out", dir}
+	args := []string{"court", "check", p.pkg(name), "--home", p.alliance.Node("court").Home, "--timestamp-authority", p.authority(), "--out", dir}
 	p.show(args...)
 	out, code, err := p.run(ctx, append(args, "--json")...)
 	if err != nil {

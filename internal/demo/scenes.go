@@ -18,6 +18,7 @@ func (p *play) found(ctx context.Context) (err error) {
 	p.alliance, err = local.New(ctx, local.Config{
 		Binary: p.Binary, Dir: p.path("alliance"), Name: "证链示范联盟", Slug: "demo", Institutions: institutions(),
 		// A demonstration leaves other programs less room than a server would.
+		TSA: "ca",
 		Env: []string{"ZHENGLIAN_NODE_LIMITS_FREE_DISK_BYTES=268435456"},
 	})
 	if err != nil {
@@ -35,6 +36,8 @@ func (p *play) found(ctx context.Context) (err error) {
 		p.show("institution", "init", "--home", n.Home, "--id", n.ID, "--name", n.Name, "--kind", string(n.Kind), "…")
 	}
 	p.show("alliance", "genesis", "--name", p.alliance.Alliance.Name, "--slug", "demo", "--out", p.alliance.Genesis, "…")
+	p.show("institution", "tsa", "--home", p.alliance.Node("ca").Home, "--demonstration")
+	p.show("alliance", "policy", p.alliance.Genesis, "--timestamp-authority", p.authority(), "--out", p.alliance.Policy)
 	fmt.Fprintln(p.Out)
 	for _, of := range p.summary.Institutions {
 		kid := ""
@@ -46,6 +49,8 @@ func (p *play) found(ctx context.Context) (err error) {
 		fmt.Fprintf(p.Out, "      %s%s  %-8s  %s %s\n", of.Name, strings.Repeat(" ", max(0, 18-columns(of.Name))), of.Kind, p.t("回执密钥", "receipt key"), kid)
 	}
 	n := len(p.summary.Institutions)
+	p.say("\n      示范电子认证中心另设演示用的时间戳机构：没有外部时钟来源，它的时间戳都注明不证明任何时间。",
+		"\n      The CA also runs a demonstration's timestamp authority: it has no outside clock,\n      and every token says that it proves no time.")
 	p.say("\n      联盟编号 %s\n      法定数：%d 家中的 %d 家", "\n      alliance id %s\n      quorum: of %d institutions %d", p.alliance.Alliance.ID(), n, evidence.Quorum(n))
 	return nil
 }
@@ -88,5 +93,8 @@ func (p *play) enrol(ctx context.Context) error {
 	p.indent(out, func(line string) bool { return strings.TrimSpace(line) != "" && !strings.Contains(line, "age1") })
 	return err
 }
+
+// authority is the public file of the demonstration's timestamp authority.
+func (p *play) authority() string { return p.path("alliance", "authority.json") }
 
 func (p *play) member() string { return p.path("member") }

@@ -45,6 +45,9 @@ type Config struct {
 	Name, Slug   string
 	Institutions []Spec
 	Env          []string // more environment of every process, such as settings of the nodes
+	// TSA is the id of an institution that runs a demonstration's timestamp
+	// authority, which every node then asks and the policy names; empty: none.
+	TSA string
 	// Host the institutions listen on; 127.0.0.1 when empty. Ports are free ones.
 	Host string
 }
@@ -116,15 +119,47 @@ func New(ctx context.Context, cfg Config) (*Alliance, error) {
 	if a.Alliance, err = evidence.ParseAlliance(data); err != nil {
 		return nil, fmt.Errorf("reading the genesis: %w", err)
 	}
-	policy, err := evidence.PolicyFromAlliance(a.Alliance)
-	if err != nil {
-		return nil, err
+	policy := []string{"alliance", "policy", a.Genesis, "--out", a.Policy}
+	if cfg.TSA != "" {
+		file, err := a.timestamps(ctx)
+		if err != nil {
+			return nil, err
+		}
+		policy = append(policy, "--timestamp-authority", file)
 	}
-	text, err := policy.Encode()
-	if err != nil {
-		return nil, err
+	_, err = Run(ctx, cfg.Binary, cfg.Env, policy...)
+	return a, err
+}
+
+// timestamps has an institution make a timestamp authority, and tells every node
+// by its environment to ask it. It returns the authority's public file.
+func (a *Alliance) timestamps(ctx context.Context) (string, error) {
+	runs := a.Node(a.cfg.TSA)
+	if runs == nil {
+		return "", fmt.Errorf("%q, which is to run the timestamp authority, is no institution of the alliance", a.cfg.TSA)
 	}
-	return a, os.WriteFile(a.Policy, text, 0o644)
+	if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, "institution", "tsa", "--home", runs.Home, "--demonstration"); err != nil {
+		return "", err
+	}
+	public, err := os.ReadFile(filepath.Join(runs.Home, "tsa", "authority.json"))
+	if err != nil {
+		return "", err
+	}
+	// Handed out, as descriptors are: no other process looks into that home.
+	file := filepath.Join(a.cfg.Dir, "authority.json")
+	if err := os.WriteFile(file, public, 0o644); err != nil {
+		return "", err
+	}
+	if file, err = filepath.Abs(file); err != nil {
+		return "", err
+	}
+	for _, n := range a.Nodes {
+		n.env = append(append([]string{}, n.env...), "ZHENGLIAN_NODE_TIMESTAMPS_AUTHORITIES="+runs.API+"/tsa "+file)
+		if n == runs {
+			n.env = append(n.env, "ZHENGLIAN_NODE_TSA_ENABLED=true", "ZHENGLIAN_NODE_TSA_DEMONSTRATION=true")
+		}
+	}
+	return file, nil
 }
 
 // freePorts returns host:port addresses nobody listens on. Another program can

@@ -181,9 +181,21 @@ func TestDemo(t *testing.T) {
 			t.Errorf("timings: %+v", s.Timings)
 		}
 		noneLeft(t, bin)
+		// The token is one to other people's software too.
+		stamp := func(name string) string { return filepath.Join(out, "timestamp", name) }
+		if text, err := exec.Command("openssl", "ts", "-verify", "-data", stamp("body"), "-in", stamp("token.tsr"), "-token_in", "-CAfile", stamp("root.pem")).CombinedOutput(); err != nil {
+			t.Errorf("openssl ts: %v\n%s", err, text)
+		}
+		report, err := os.ReadFile(filepath.Join(out, "evidence-chain", "report.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := string(report); !strings.Contains(s, "demonstration token") && !strings.Contains(s, "演示时间戳") {
+			t.Errorf("the report does not name the demonstration's token:\n%s", s)
+		}
 	}
 	text := play("en_US.UTF-8", file(t, files, "a contract.pdf", 5_000), file(t, files, "clip.mp4", 3_000_000), file(t, files, "photo.jpg", 70_000))
-	for _, want := range []string{"The evidence chain stands", "clip.mp4", "no pass", "What to try next"} {
+	for _, want := range []string{"The evidence chain stands", "clip.mp4", "no pass", "demonstration token", "openssl ts -verify", "What to try next"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it does not say %q:\n%s", want, text)
 		}
