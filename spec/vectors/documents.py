@@ -6,7 +6,8 @@ spec/package.md, made from their text alone with Python's own library and the
 module `cryptography` (45 or newer). Run it in this folder; the files it writes
 do not change from run to run.
 """
-import base64, binascii, copy, hashlib, hmac, json, os, struct
+import base64, binascii, copy, datetime, hashlib, hmac, json, os, struct
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -43,6 +44,16 @@ def write(path, v):
     with open(path, "w", encoding="utf-8") as f:
         json.dump(v, f, ensure_ascii=False, indent=1)
         f.write("\n")
+
+
+def root_certificate(name):
+    """A certificate of a timestamp authority's root; Ed25519, so that it is the same every time."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(("timestamp root " + name).encode()).digest())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Timestamp Root " + name)])
+    day = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+    cert = (x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(1)
+            .not_valid_before(day).not_valid_after(day.replace(year=2036)).add_extension(x509.BasicConstraints(True, 0), True).sign(key, None))
+    return cert.public_bytes(serialization.Encoding.PEM).decode()
 
 
 # ---------------------------------------------------------------- JSON
@@ -355,7 +366,10 @@ def alliance():
     rotated = copy.deepcopy(p)
     rotated["institutions"][0]["keys"][0]["to"] = 1000
     rotated["institutions"][0]["keys"].insert(1, dict(use="receipt", key=pem(edkey("new receipt")), **{"from": 1000}))
+    stamping = copy.deepcopy(p)
+    stamping["timestamp_authorities"] = [dict(id=i, name=n, certificate=root_certificate(i), demonstration=d) for i, n, d in (("ca", "示范电子认证中心", True), ("tsa-2", "Somebody else", False))]
     write("alliance/policy-valid.json", [dict(name="as founded", policy=canon(p), founded=True), dict(name="receipt key changed at size 1000", policy=canon(rotated), founded=False),
+                                         dict(name="timestamp authorities", policy=canon(stamping), founded=False),
                                          dict(name="laid out for people", policy=json.dumps(p, ensure_ascii=False, indent=2), founded=True)])
     bad = []
 
@@ -374,6 +388,17 @@ def alliance():
     pcase("alliance of zeros", "required", "$.alliance", lambda x: x.update(alliance="0" * 64))
     pcase("not sorted", "institutions", "$.institutions[1].id", lambda x: x["institutions"].reverse())
     pcase("to of zero", "not-canonical", "$.institutions[0].keys[0].to", lambda x: x["institutions"][0]["keys"][0].update(to=0))
+
+    def tcase(name, reason, field, change):
+        x = copy.deepcopy(stamping)
+        change(x["timestamp_authorities"])
+        bad.append(dict(name=name, policy=canon(x), reason=reason, field=field))
+    tcase("an empty list of timestamp authorities", "not-canonical", "$.timestamp_authorities", lambda t: t.clear())
+    tcase("timestamp authorities not sorted", "timestamp-authorities", "$.timestamp_authorities[1].id", lambda t: t.reverse())
+    tcase("a timestamp authority twice", "timestamp-authorities", "$.timestamp_authorities[1].id", lambda t: t[1].update(id="ca"))
+    tcase("a key in place of a certificate", "certificate", "$.timestamp_authorities[0].certificate", lambda t: t[0].update(certificate=pem(edkey("k"))))
+    tcase("two certificates in one text", "certificate", "$.timestamp_authorities[0].certificate", lambda t: t[0].update(certificate=t[0]["certificate"] * 2))
+    tcase("a timestamp authority without a word on demonstration", "missing-field", "$.timestamp_authorities[0].demonstration", lambda t: t[0].pop("demonstration"))
     write("alliance/policy-invalid.json", bad)
 
 
