@@ -87,12 +87,16 @@ func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) (err er
 		return err
 	}
 	ready := make(chan struct{})
+	// The node outlives the public interface, whose last answers need it.
+	nodeCtx, stopNode := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopNode()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return node.Run(ctx, func() { close(ready) }) })
+	g.Go(func() error { return node.Run(nodeCtx, func() { close(ready) }) })
 	if authority != nil {
 		g.Go(func() error { return authority.run(ctx) })
 	}
 	g.Go(func() error {
+		defer stopNode()
 		select {
 		case <-ready:
 		case <-ctx.Done():

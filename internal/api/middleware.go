@@ -59,15 +59,16 @@ func (s *Server) observe(next http.Handler) http.Handler {
 			}
 			took := time.Since(began)
 			s.metrics.request(route(r), rec.status, took)
-			s.log.LogAttrs(r.Context(), logLevel(rec.status), "request", slog.String("request", id), slog.String("route", route(r)),
+			s.log.LogAttrs(r.Context(), logLevel(route(r), rec.status), "request", slog.String("request", id), slog.String("route", route(r)),
 				slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.Duration("took", took))
 		}()
 		next.ServeHTTP(rec, r)
 	})
 }
 
-func logLevel(status int) slog.Level {
-	if status >= 500 {
+// logLevel lets failures stand out; that a node is not ready is an answer.
+func logLevel(route string, status int) slog.Level {
+	if status >= 500 && route != "GET /readyz" {
 		return slog.LevelWarn
 	}
 	return slog.LevelDebug

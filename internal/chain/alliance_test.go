@@ -193,7 +193,7 @@ func TestProposedDigestNobodyHas(t *testing.T) {
 	if !ok {
 		t.Fatal("the pool is full")
 	}
-	liar.offer(finish(&pending{batch: ghost, from: liar.id, since: time.Now(), done: make(chan struct{})}))
+	liar.offer(finish(liar.newPending(ghost, liar.id)))
 	honest := []string{"ca", "court", "forensic"}
 	for i := 1; !strings.Contains(a.log.String(), "is not to be had"); i++ {
 		if i > 40 {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	cmtcfg "github.com/cometbft/cometbft/config"
@@ -19,6 +20,7 @@ import (
 	"github.com/cometbft/cometbft/node"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/privval"
+	cmtproto "github.com/cometbft/cometbft/proto/tendermint/types"
 	"github.com/cometbft/cometbft/proxy"
 	cmttypes "github.com/cometbft/cometbft/types"
 
@@ -162,12 +164,12 @@ func (n *Node) genesis() (*cmttypes.GenesisDoc, error) {
 // privValidator signs votes with the institution's consensus key, which stays
 // where it is, and keeps on disk what it signed last: without that a restart
 // could sign two blocks of one height.
-func (n *Node) privValidator(stateFile string) (*privval.FilePV, error) {
+func (n *Node) privValidator(stateFile string) (cmttypes.PrivValidator, error) {
 	pv := privval.NewFilePV(cmted25519.PrivKey(n.cfg.Consensus), "", stateFile)
 	data, err := os.ReadFile(stateFile)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return pv, nil
+		return &amnesiac{FilePV: pv, now: n.now, needed: evidence.Quorum(len(n.alliance.Institutions)) == len(n.alliance.Institutions)}, nil
 	case err != nil:
 		return nil, fmt.Errorf("reading what was voted last: %w", err)
 	}
@@ -175,6 +177,52 @@ func (n *Node) privValidator(stateFile string) (*privval.FilePV, error) {
 		return nil, &DamagedError{"vote state", fmt.Sprintf("%s: %v; without it this node could vote twice: move the whole data directory away and start again, the node catches up from the others", stateFile, err)}
 	}
 	return pv, nil
+}
+
+// amnesiac is a validator that does not know what it signed last, because it is
+// new or lost its state. It signs nothing of the first height it is asked for,
+// unless that is the chain's first: it may have voted there before, and two
+// votes of one round are proof against the institution. Where no quorum is
+// possible without it, it signs, since the others cannot have decided without
+// it either. After abstainFor it signs too: then another institution is missing
+// and the alliance waits, in rounds far beyond those it can have voted in.
+type amnesiac struct {
+	*privval.FilePV
+	needed bool
+	now    func() time.Time
+
+	mu    sync.Mutex
+	first int64
+	since time.Time
+}
+
+const abstainFor = 30 * time.Second
+
+var errAmnesia = errors.New("this node lost what it voted last and abstains from the height in progress")
+
+func (a *amnesiac) abstains(height int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.first == 0 {
+		a.first, a.since = height, a.now()
+	}
+	return !a.needed && height == a.first && height > 1 && a.now().Sub(a.since) < abstainFor
+}
+
+// SignVote implements CometBFT's PrivValidator.
+func (a *amnesiac) SignVote(chainID string, vote *cmtproto.Vote) error {
+	if a.abstains(vote.Height) {
+		return errAmnesia
+	}
+	return a.FilePV.SignVote(chainID, vote)
+}
+
+// SignProposal implements CometBFT's PrivValidator.
+func (a *amnesiac) SignProposal(chainID string, proposal *cmtproto.Proposal) error {
+	if a.abstains(proposal.Height) {
+		return errAmnesia
+	}
+	return a.FilePV.SignProposal(chainID, proposal)
 }
 
 func txKey(tx []byte) cmttypes.TxKey { return sha256.Sum256(tx) }

@@ -369,7 +369,7 @@ func (n *Node) store(ctx context.Context, b *batch, from string) (*pending, erro
 		return nil, err
 	}
 	b.loc = loc
-	return finish(&pending{batch: b, from: from, since: n.now(), done: make(chan struct{})}), nil
+	return finish(n.newPending(b, from)), nil
 }
 
 // accepting says whether new statements can be taken at all.

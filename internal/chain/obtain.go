@@ -60,7 +60,7 @@ func (n *Node) adopt(d evidence.Digest, loc location) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	p := finish(&pending{batch: b, from: n.id, since: n.now(), done: make(chan struct{})})
+	p := finish(n.newPending(b, n.id))
 	if there, err := n.settled(p); err != nil || there {
 		return true, err
 	}

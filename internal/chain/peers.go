@@ -197,9 +197,6 @@ const (
 // a quorum holds it: before that no block with it could be decided, and a
 // validator asked to vote would have to look for it.
 func (p *peers) push(b *pending) {
-	if b.acks == nil {
-		b.acks = make(chan string, len(p.byID))
-	}
 	for _, q := range p.byID {
 		select {
 		case q.batches <- b:
@@ -249,6 +246,11 @@ func (p *peers) runPush(ctx context.Context, q *peer) error {
 				case b.acks <- q.id:
 				default:
 				}
+				break
+			}
+			var refused *refusedError
+			if errors.As(err, &refused) && refused.final() {
+				p.n.log.Warn("a peer refuses a batch for good", "peer", q.id, "batch", b.digest, "reason", err)
 				break
 			}
 			select {
@@ -316,6 +318,22 @@ const (
 	silentAfter = 5 * time.Second
 )
 
+// refusedError is a peer's answer other than success.
+type refusedError struct {
+	peer   string
+	status int
+	text   string
+}
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("%s answers %d: %s", e.peer, e.status, e.text)
+}
+
+// final reports whether asking again would get the same answer.
+func (e *refusedError) final() bool {
+	return e.status/100 == 4 && e.status != http.StatusTooManyRequests && e.status != http.StatusRequestTimeout
+}
+
 // exchange does one request. With into of type *[]byte the body is returned as
 // it is, otherwise decoded as JSON.
 func (p *peers) exchange(ctx context.Context, q *peer, method, path string, body []byte, into any) error {
@@ -330,7 +348,7 @@ func (p *peers) exchange(ctx context.Context, q *peer, method, path string, body
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode/100 != 2 {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
-		return fmt.Errorf("%s answers %d: %s", q.id, resp.StatusCode, bytes.TrimSpace(text))
+		return &refusedError{q.id, resp.StatusCode, string(bytes.TrimSpace(text))}
 	}
 	if into == nil {
 		_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<10))

@@ -23,9 +23,13 @@ type pending struct {
 	*batch
 	from    string // institution that pushed it; this one's own id for own batches
 	since   time.Time
-	acks    chan string   // institutions that hold it, for own batches
+	acks    chan string   // institutions that hold it, of those it was pushed to
 	done    chan struct{} // closed when results are set
 	results []result
+}
+
+func (n *Node) newPending(b *batch, from string) *pending {
+	return &pending{batch: b, from: from, since: n.now(), acks: make(chan string, 2*len(n.cfg.Peers)), done: make(chan struct{})}
 }
 
 func newPool(limit int64) *pool {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -260,4 +261,27 @@ func FuzzDecodeBatch(f *testing.F) {
 			t.Fatal("an accepted batch does not encode to itself")
 		}
 	})
+}
+
+// A validator without memory abstains once, where the others can do without it.
+func TestAmnesiacAbstainsOnce(t *testing.T) {
+	for _, c := range []struct {
+		needed bool
+		first  int64
+		want   [3]bool // at first, first again, first+1
+	}{
+		{false, 7, [3]bool{true, true, false}},
+		{false, 1, [3]bool{false, false, false}},
+		{true, 7, [3]bool{false, false, false}},
+	} {
+		now := time.Unix(0, 0)
+		a := &amnesiac{needed: c.needed, now: func() time.Time { return now }}
+		got := [3]bool{a.abstains(c.first), a.abstains(c.first), a.abstains(c.first + 1)}
+		if got != c.want {
+			t.Errorf("needed %v, first %d: abstains %v, want %v", c.needed, c.first, got, c.want)
+		}
+		if now = now.Add(abstainFor); a.abstains(c.first) {
+			t.Errorf("first %d: abstains for ever", c.first)
+		}
+	}
 }

@@ -86,6 +86,8 @@ func New(ctx context.Context, cfg Config) (*Alliance, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the alliance's directory: %w", err)
 	}
+	// Every client of this alliance has one address, which would be one client's share.
+	cfg.Env = append([]string{"ZHENGLIAN_NODE_LIMITS_REQUESTS_PER_SECOND=0"}, cfg.Env...)
 	a := &Alliance{cfg: cfg, Genesis: filepath.Join(cfg.Dir, "alliance.json"), Policy: filepath.Join(cfg.Dir, "policy.json")}
 	ports, err := freePorts(cfg.Host, 3*len(cfg.Institutions))
 	if err != nil {
