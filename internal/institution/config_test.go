@@ -51,7 +51,20 @@ func TestSettings(t *testing.T) {
 		"listen":                {file: "[api]\nlisten = \"8443\"", code: CodeConfigValue, subject: "api.listen"},
 		"port":                  {file: "[api]\nlisten = \":70000\"", code: CodeConfigValue, subject: "api.listen"},
 		"half of a TLS pair":    {file: "[api]\ntls_key = \"k.pem\"", code: CodeConfigValue, subject: "api.tls_certificate"},
-		"peer without host":     {file: "[peers.notary]\npeer = \":7443\"", code: CodeConfigValue, subject: "peers.notary.peer"},
+		"authorities": {file: "[timestamps]\nauthorities = [{ url = \"https://a.example/tsa\", file = \"a.json\" }]", want: func(c *Config) {
+			c.Timestamps.Authorities = []AuthorityConfig{{URL: "https://a.example/tsa", File: "a.json"}}
+		}},
+		"authorities in environment": {env: "ZHENGLIAN_NODE_TIMESTAMPS_AUTHORITIES=https://a.example/tsa /srv/a b.json", want: func(c *Config) {
+			c.Timestamps.Authorities = []AuthorityConfig{{URL: "https://a.example/tsa", File: "/srv/a b.json"}}
+		}},
+		"sources in environment":          {env: "ZHENGLIAN_NODE_TSA_SOURCES=a.example, b.example", want: func(c *Config) { c.TSA.Sources = []string{"a.example", "b.example"} }},
+		"authority without a file":        {env: "ZHENGLIAN_NODE_TIMESTAMPS_AUTHORITIES=https://a.example/tsa", code: CodeConfigValue, subject: "timestamps.authorities[0].file"},
+		"authority without URL":           {file: "[timestamps]\nauthorities = [{ file = \"a.json\" }]", code: CodeConfigValue, subject: "timestamps.authorities[0].url"},
+		"a real authority without policy": {file: "[tsa]\nenabled = true\nsources = [\"a.example\"]", code: CodeConfigValue, subject: "tsa.policy"},
+		"a real authority without clocks": {file: "[tsa]\nenabled = true\npolicy = \"1.2.3\"", code: CodeConfigValue, subject: "tsa.sources"},
+		"a demonstration needs neither":   {file: "[tsa]\nenabled = true\ndemonstration = true", want: func(c *Config) { c.TSA.Enabled, c.TSA.Demonstration = true, true }},
+		"neither true nor false":          {env: "ZHENGLIAN_NODE_TSA_ENABLED=perhaps", code: CodeConfigValue, subject: "ZHENGLIAN_NODE_TSA_ENABLED"},
+		"peer without host":               {file: "[peers.notary]\npeer = \":7443\"", code: CodeConfigValue, subject: "peers.notary.peer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &Home{Path: t.TempDir(), Descriptor: d}
