@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/zhenglian/zhenglian/client"
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/institution"
 	"github.com/zhenglian/zhenglian/internal/signing"
@@ -30,8 +31,8 @@ func newMemberEnrol(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enrol --home CA_HOME --request FILE --assurance LEVEL [OPTIONS]",
 		Short: a.t("登记成员（CA 机构的经办人）", "Enrol a member (a CA institution's officer)"),
-		Long: a.t(`用 CA 机构的声明密钥签署登记声明，交给本机构的节点上链，等它最终确认，再写出
-交还成员的登记结果（私密：内有承诺的盐）。
+		Long: a.t(`用 CA 机构的声明密钥签署登记声明，交给本机构的节点上链（不通时交给其他机构），等它
+最终确认，以足够机构的回执核实，再写出交还成员的登记结果（私密：内有承诺的盐）。
 
 身份保证等级：0 未核实，1 自述，2 核对证件，3 当面或真人核验。等级 1 起须用
 --real-name-file 给出实名信息，演示身份（--demo）除外。实名信息只用来计算加盐承诺，
@@ -40,8 +41,9 @@ func newMemberEnrol(a *app) *cobra.Command {
 
 没有收到答复时，用同样的命令再运行一次：会重发同一份声明，不会登记两次。`,
 			`Signs the enrolment with the CA institution's statement key, submits it to its
-node, waits until it is final, and writes the result for the member (private: it
-holds the commitment's salt).
+node (to another institution's when that one does not take it), waits until the
+receipts of a quorum prove it final, and writes the result for the member
+(private: it holds the commitment's salt).
 
 Assurance: 0 unknown, 1 self-asserted, 2 document checked, 3 in person or live
 face. From 1 on, --real-name-file is needed, but for a demonstration (--demo). The
@@ -114,16 +116,16 @@ func (a *app) enrol(ctx context.Context, o enrolOptions) error {
 	if err != nil {
 		return err
 	}
-	position, err := a.submit(ctx, nodeURL(h, o.node), p.Statement, o.timeout)
+	final, err := a.register(ctx, h, o.node, p.Statement, o.timeout)
 	if err != nil {
-		var refused *refusedError
-		if errors.As(err, &refused) {
+		var refused *client.Problem
+		if errors.As(err, &refused) && refused.Rule() {
 			// The log refused it for good: the next run makes another.
 			_ = os.Remove(pendingPath(o.out))
 		}
 		return err
 	}
-	p.Enrolment.Position = position
+	p.Enrolment.Statement, p.Enrolment.Position = final.Entry, final.Position
 	if data, err = evidence.MarshalCanonical(&p.Enrolment); err != nil {
 		return err
 	}
@@ -258,11 +260,11 @@ func newMemberRevoke(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			position, err := a.submit(cmd.Context(), nodeURL(h, node), s.Bytes(), timeout)
+			final, err := a.register(cmd.Context(), h, node, s.Bytes(), timeout)
 			if err != nil {
 				return err
 			}
-			a.say("密钥 %s 已吊销，自日志位置 %d 起生效。", "The key %s is revoked from log position %d on.", kid, position)
+			a.say("密钥 %s 已吊销，自日志位置 %d 起生效。", "The key %s is revoked from log position %d on.", kid, final.Position)
 			return nil
 		},
 	}

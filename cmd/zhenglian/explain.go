@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/zhenglian/zhenglian/client"
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/institution"
 	"github.com/zhenglian/zhenglian/internal/signing"
@@ -37,8 +38,8 @@ func (a *app) explain(err error) (what, hint string) {
 	case *badKeyError:
 		return a.t("这个公钥不能登记：%s", "this public key cannot be enrolled: %s", a.keyReason(e.err)),
 			a.t("请对方用 `zhenglian member init` 重新生成密钥", "let its holder make a new one with `zhenglian member init`")
-	case *refusedError:
-		return a.t("链上规则拒绝了它（%s：%s）", "the rules of the chain refuse it (%s: %s)", e.Code, e.Reason), ""
+	case *client.Problem:
+		return a.explainProblem(e)
 	case *fs.PathError:
 		return a.explainPath(e.Path, e.Err)
 	case *os.LinkError:

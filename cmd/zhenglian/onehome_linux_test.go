@@ -13,8 +13,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/zhenglian/zhenglian/evidence"
 )
 
 // audit watches directories by inotify, which sees the opens of every process.
@@ -80,8 +78,6 @@ func TestNoProcessReadsTwoInstitutionsKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(&fakeNode{seen: map[evidence.Digest]int{}})
-	defer server.Close()
 	// Not t.TempDir, which only this user may enter: another one runs a copy of
 	// the program in it below.
 	dir, err := os.MkdirTemp("", "zhenglian-homes-")
@@ -89,6 +85,9 @@ func TestNoProcessReadsTwoInstitutionsKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	node := newFakeNode(dir)
+	server := httptest.NewServer(node)
+	defer server.Close()
 	var owner *syscall.Credential
 	command := func(args ...string) error {
 		cmd := exec.Command(program, args...)
@@ -115,6 +114,9 @@ func TestNoProcessReadsTwoInstitutionsKeys(t *testing.T) {
 		// Nothing made before was opened by this init.
 		if seen := watch.opened(); len(seen) != 0 {
 			t.Errorf("init of %s opened %v", id, seen)
+		}
+		if err := node.signs(id); err != nil { // before the watch, for the node is in this process
+			t.Fatal(err)
 		}
 		watch.watch(filepath.Join(dir, id))
 	}
