@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -81,6 +82,9 @@ func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) (err er
 			return fmt.Errorf("certificate of the public interface: %w", err)
 		}
 		apiConfig.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	if apiConfig.TLS == nil && strings.HasPrefix(h.Descriptor.Addresses.API, "https://") {
+		log.Warn("the public interface is announced as https and serves plain HTTP: set tls_certificate and tls_key under [api] in node.toml, or let a proxy terminate TLS", "announced", h.Descriptor.Addresses.API)
 	}
 	server, err := api.New(apiConfig)
 	if err != nil {

@@ -17,7 +17,7 @@ type caller struct {
 }
 
 // authenticate checks the request's signature and that its key is registered
-// and not revoked. Only requests without a body are authenticated.
+// and in nobody else's hands. Only requests without a body are authenticated.
 func (s *Server) authenticate(r *http.Request) (*caller, error) {
 	c, err := s.checkSignature(r)
 	if err != nil {
@@ -49,7 +49,9 @@ func (s *Server) checkSignature(r *http.Request) (*caller, error) {
 		if err != nil {
 			return nil, err
 		}
-		if m.Revoked {
+		// A revoked key registers nothing, but what it registered before is still its
+		// owner's to read and to hand to a court, unless somebody else may have it.
+		if m.Revoked && m.Reason == reasonKeyCompromise {
 			return nil, fail(http.StatusUnauthorized, "revoked-key", "keyid", "%s is revoked from position %d on", kid, m.RevokedAt)
 		}
 		c.member = m
@@ -60,6 +62,9 @@ func (s *Server) checkSignature(r *http.Request) (*caller, error) {
 	}
 	return c, nil
 }
+
+// reasonKeyCompromise is the CRLReason of RFC 5280 §5.3.1.
+const reasonKeyCompromise = 1
 
 // forbidden is the one answer for what a key may not see, whether it exists or
 // not.

@@ -123,7 +123,7 @@ func newFakeNode(t testing.TB) *fakeNode {
 	}
 	n.alliance = a
 	n.status = chain.Status{Institution: "court", Height: 7, BlockTime: time.UnixMilli(1700000000123), Peers: map[string]chain.Peer{
-		"notary": {Reachable: true, LastHeard: time.Unix(1700000000, 0)}, "ra": {LastError: "dial tcp 10.1.2.3:7001: refused"}}}
+		"notary": {Reachable: true, LastHeard: time.Unix(1700000000, 0)}, "forensic": {Reachable: true}, "ra": {LastError: "dial tcp 10.1.2.3:7001: refused"}}}
 	return n
 }
 
@@ -145,11 +145,11 @@ func (n *fakeNode) enrol(t testing.TB, holder string, key evidence.Signer) {
 	n.members[kid] = chain.MemberView{KID: kid, Holder: holder, Kind: "person", Assurance: 2, Demo: true, DER: key.Public().DER(), EnrolledAt: out[0].Position}
 }
 
-func (n *fakeNode) revoke(key evidence.Signer) {
+func (n *fakeNode) revoke(key evidence.Signer, reason uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m := n.members[key.Public().KID()]
-	m.Revoked, m.RevokedAt, m.Reason = true, uint64(len(n.entries)), 1
+	m.Revoked, m.RevokedAt, m.Reason = true, uint64(len(n.entries)), reason
 	n.members[key.Public().KID()] = m
 }
 

@@ -246,9 +246,14 @@ func TestSignatureAttacks(t *testing.T) {
 	r = w.signed(w.mallory, path)
 	r.Header.Set("Signature-Input", strings.Replace(r.Header.Get("Signature-Input"), w.mallory.Public().KID().String(), w.alice.Public().KID().String(), 1))
 	w.want(w.send(r), 401, "signature-invalid")
-	// Revoked since.
+	// Revoked since: what she has is still hers to read, unless a thief may have the key too.
 	r = good()
-	w.node.revoke(w.alice)
+	w.node.revoke(w.alice, 4) // superseded
+	if a := w.send(r); a.status != 200 {
+		t.Fatalf("a superseded key reads its own trail: %d %s", a.status, a.body)
+	}
+	r = good()
+	w.node.revoke(w.alice, 1) // keyCompromise
 	w.want(w.send(r), 401, "revoked-key")
 
 	if got := w.get("/metrics"); !strings.Contains(string(got.body), `zhenglian_http_denied_total{code="signature-replayed"} 1`) {
@@ -271,6 +276,11 @@ func TestHealth(t *testing.T) {
 	if a := w.get("/readyz"); a.status != 200 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
+	w.node.set(func() { w.node.status.Peers["forensic"] = chain.Peer{} })
+	if a := w.get("/readyz"); a.status != 503 || !strings.Contains(string(a.body), "no-quorum") {
+		t.Fatalf("two of four present: %d %s", a.status, a.body)
+	}
+	w.node.set(func() { w.node.status.Peers["forensic"] = chain.Peer{Reachable: true} })
 	w.node.set(func() {
 		w.node.status.Faults = map[string]string{"batch store": "open /var/lib/node/batches: input/output error"}
 		w.node.status.CatchingUp = true

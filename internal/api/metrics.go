@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/chain"
 )
 
@@ -93,6 +94,17 @@ func notReady(st chain.Status) []reason {
 	}
 	if st.CatchingUp {
 		out = append(out, reason{"catching-up", "chain"})
+	}
+	// Alone it can take statements and answer for old ones, but nothing new
+	// becomes final.
+	present := 1
+	for _, p := range st.Peers {
+		if p.Reachable {
+			present++
+		}
+	}
+	if present < evidence.Quorum(len(st.Peers)+1) {
+		out = append(out, reason{"no-quorum", "peers"})
 	}
 	return out
 }
