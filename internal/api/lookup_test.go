@@ -11,6 +11,7 @@ import (
 
 	"github.com/veraison/go-cose"
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/chain"
 	"github.com/zhenglian/zhenglian/internal/httpsig"
 )
 
@@ -299,7 +300,7 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	m := string(w.get("/metrics").body)
-	for _, line := range []string{"zhenglian_log_size 3", "zhenglian_ready 0", `zhenglian_peer_reachable{institution="notary"} 1`, `zhenglian_http_requests_total{route="GET /readyz",status="503"} 1`} {
+	for _, line := range []string{"zhenglian_log_size 3", "zhenglian_ready 0", `zhenglian_peer_reachable{institution="notary"} 1`, `zhenglian_http_requests_total{route="GET /readyz",status="503"} 2`} {
 		if !strings.Contains(m, line) {
 			t.Errorf("metrics lack %s", line)
 		}
