@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/zhenglian/zhenglian/client"
 	"github.com/zhenglian/zhenglian/evidence"
@@ -78,14 +79,24 @@ one after the other; the outcome of each is one line of JSON.`),
 	f.StringToStringVar(&o.after, "after", nil, a.t("事后事实的一项 `KEY=VALUE`，可多次", "a fact on after, `KEY=VALUE`; may be repeated"))
 	f.StringVar(&o.dimensions, "dimensions", "", a.t("从 JSON 文件 `FILE` 读入以上各项：{\"place\":{},\"before\":{},\"during\":{},\"after\":{},\"note\":\"\"}；命令行优先", "read these from the JSON `FILE` {\"place\":{},\"before\":{},\"during\":{},\"after\":{},\"note\":\"\"}; options win over it"))
 	f.StringVar(&o.out, "out", "", a.t("证据包写到 `FILE`；默认为 事务名前 16 位.zip", "write the evidence package to `FILE`; by default the trail's first 16 digits and .zip"))
-	f.BoolVar(&o.noPackage, "no-package", false, a.t("不写证据包；以后用 `zhenglian package` 生成", "write no package; `zhenglian package` makes it later"))
+	f.BoolVar(&o.noPackage, "no-package", false, a.t("不写证据包；以后用 zhenglian package 生成", "write no package; zhenglian package makes it later"))
 	f.BoolVar(&o.noWait, "no-wait", false, a.t("机构收下即返回，不等最终确认，不写证据包", "return as soon as an institution has it: not final, no package"))
 	f.BoolVar(&o.manifestOnly, "manifest-only", false, a.t("没有文件的一步：只存清单（须有 --step）", "a step without files: only the manifest (needs --step)"))
 	f.BoolVar(&o.resume, "resume", false, a.t("重发因中断而未完成的存证，并清理保管库", "send what an interruption left unfinished, and tidy the vault"))
 	f.StringVar(&o.statements, "statements", "", a.t("成批发送 `FILE` 中已签名的存证；- 为标准输入", "send the signed statements in `FILE` as a batch; - for standard input"))
 	f.BoolVar(&o.asJSON, "json", false, a.t("结果输出为一行 JSON", "write the result as one line of JSON"))
 	o.depositorFlags.add(a, cmd)
+	hideEmptyDefaults(cmd)
 	return cmd
+}
+
+// hideEmptyDefaults keeps "(default [])" of KEY=VALUE options out of the help.
+func hideEmptyDefaults(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.DefValue == "[]" {
+			f.DefValue = ""
+		}
+	})
 }
 
 // timestampWait is how long a deposit waits for a timestamp token once it is

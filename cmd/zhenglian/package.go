@@ -21,15 +21,20 @@ func newPackageCommand(a *app) *cobra.Command {
 	var out string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "package TRAIL [OPTIONS]",
+		Use:   "package (TRAIL | show PACKAGE) [OPTIONS]",
 		Short: a.t("写出或更新存证事务的证据包", "Write or renew the evidence package of a trail"),
 		Long: a.t(`写出一个存证事务的证据包：至今的全部步骤、本机保管库里的清单和文件、各机构的回执。
 TRAIL 是存证事务的名字，或 last。未最终确认的步骤先等它确认。
-目标已是同一存证事务的证据包时，整体替换。`,
+目标已是同一存证事务的证据包时，整体替换。
+
+zhenglian package show PACKAGE 列出证据包的内容，不核验。`,
 			`Writes the evidence package of a trail: all its steps as of now, the manifests and
 files in this home's vault, the institutions' receipts. TRAIL is the trail's name, or
-last. What is not final yet is waited for. A package of the same trail is replaced.`),
-		Args: a.arguments(1, 1),
+last. What is not final yet is waited for. A package of the same trail is replaced.
+
+zhenglian package show PACKAGE lists what is in a package, without verifying it.`),
+		Example: "  zhenglian package last --out evidence.zip\n  zhenglian package show evidence.zip",
+		Args:    a.arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 			defer cancel()
@@ -39,6 +44,7 @@ last. What is not final yet is waited for. A package of the same trail is replac
 	cmd.Flags().StringVar(&out, "out", "", a.t("证据包写到 `FILE`；默认为 事务名前 16 位.zip", "write the package to `FILE`; by default the trail's first 16 digits and .zip"))
 	cmd.Flags().BoolVar(&asJSON, "json", false, a.t("结果输出为一行 JSON", "write the result as one line of JSON"))
 	o.add(a, cmd)
+	hideEmptyDefaults(cmd)
 	cmd.AddCommand(newPackageShow(a))
 	return cmd
 }
@@ -139,9 +145,11 @@ func numbers(all []int) string {
 func newPackageShow(a *app) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "show PACKAGE",
-		Short: a.t("列出证据包的内容（不核验）", "List what is in a package (without verifying it)"),
-		Args:  a.arguments(1, 1),
+		// The usage line of package names it, which a list of commands would hide.
+		Hidden: true,
+		Use:    "show PACKAGE",
+		Short:  a.t("列出证据包的内容（不核验）", "List what is in a package (without verifying it)"),
+		Args:   a.arguments(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {

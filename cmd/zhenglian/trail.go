@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -56,6 +57,7 @@ func newTrailList(a *app) *cobra.Command {
 		},
 	}
 	o.add(a, cmd)
+	hideEmptyDefaults(cmd)
 	return cmd
 }
 
@@ -66,7 +68,14 @@ func newTrailAuthorise(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "authorise --trail TRAIL --kid HEX (--read | --append | --none) [OPTIONS]",
 		Short: a.t("授权另一把密钥查看或续加存证事务", "Let another key read a trail or add to it"),
-		Args:  a.arguments(0, 0),
+		Long: a.t(`在存证事务中登记一条授权：让另一把密钥查看它（--read）、续加步骤（--append），或两者兼有
+（两个选项都给）。每次授权都取代该密钥此前的权利：先给 --append、后只给 --read，就不能再
+续加；--none 收回全部。此前已续加的步骤仍然有效。只有事务的所有者可以授权。`,
+			`Registers an authorisation in the trail: another key may look the trail up (--read),
+add steps to it (--append), or both (give both). Each authorisation replaces what that
+key had: after --append, --read alone takes the adding away again, and --none takes all.
+Steps it added before stand. Only the trail's owner can authorise.`),
+		Args: a.arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.require(cmd, "trail", "kid"); err != nil {
 				return err
@@ -104,16 +113,29 @@ func newTrailAuthorise(a *app) *cobra.Command {
 				a.say("已收回密钥 %s 在存证事务 %s 中的权利，日志位置 %d。", "The key %s has no right in trail %s from log position %d on.", kid, trail, final.Position)
 				return nil
 			}
-			a.say("已授权密钥 %s，存证事务 %s，日志位置 %d。", "The key %s is authorised in trail %s from log position %d on.", kid, trail, final.Position)
+			a.say("已授权密钥 %s，存证事务 %s，日志位置 %d。权利：%s（取代此前的权利）。", "The key %s is authorised in trail %s from log position %d on. It may: %s. This replaces what it might before.", kid, trail, final.Position, a.rights(rights))
 			return nil
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&name, "trail", "", a.t("存证事务的名字，或 last：`TRAIL`", "the trail's name, or last: `TRAIL`"))
 	f.StringVar(&kidText, "kid", "", a.t("被授权的密钥：`HEX`", "the key to authorise: `HEX`"))
-	f.BoolVar(&read, "read", false, a.t("可以查看", "it may look the trail up"))
-	f.BoolVar(&write, "append", false, a.t("可以续加步骤", "it may add steps"))
-	f.BoolVar(&revoke, "none", false, a.t("收回此前的授权", "take earlier rights back"))
+	f.BoolVar(&read, "read", false, a.t("可以查看；未同时给 --append 则不可续加", "it may look the trail up, and without --append not add steps"))
+	f.BoolVar(&write, "append", false, a.t("可以续加步骤；未同时给 --read 则不可查看", "it may add steps, and without --read not look the trail up"))
+	f.BoolVar(&revoke, "none", false, a.t("收回此前的全部权利", "take all its earlier rights back"))
 	o.add(a, cmd)
+	hideEmptyDefaults(cmd)
 	return cmd
+}
+
+// rights names what an authorisation gives.
+func (a *app) rights(rights uint64) string {
+	var names []string
+	if rights&evidence.RightRead != 0 {
+		names = append(names, a.t("查看（read）", "read"))
+	}
+	if rights&evidence.RightAppend != 0 {
+		names = append(names, a.t("续加（append）", "append"))
+	}
+	return strings.Join(names, a.t("、", ", "))
 }
