@@ -22,8 +22,9 @@ type run struct {
 	steps   []*step
 	members map[evidence.Digest]*member
 	roots   map[uint64]rootSeen
-	judged  map[string]bool // files that some rule looked at
-	damaged map[string]bool // files whose content is not what the index says
+	judged  map[string]bool     // files that some rule looked at
+	damaged map[string]bool     // files whose content is not what the index says
+	altered map[string]Computed // what was computed of those
 	files   map[string]evidence.IndexFile
 	err     error // the first one of the reader
 	// checkpoints are those that a quorum cosigned, by size.
@@ -49,6 +50,7 @@ func Check(ctx context.Context, pkg io.ReaderAt, size int64, opts Options) (*Rep
 		roots:       map[uint64]rootSeen{},
 		judged:      map[string]bool{},
 		damaged:     map[string]bool{},
+		altered:     map[string]Computed{},
 		checkpoints: map[uint64]witnessed{},
 	}
 	r.rep.Package.Size = size

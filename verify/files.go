@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/emmansun/gmsm/sm3"
 	"github.com/zhenglian/zhenglian/evidence"
 )
 
@@ -62,6 +64,9 @@ func (r *run) checkFiles(ctx context.Context, pkg io.ReaderAt, size int64) error
 	r.rep.Package.Files = len(files)
 	for _, f := range findings {
 		r.damaged[f.Path] = true
+		if r.altered[f.Path], err = r.compute(ctx, f.Path); err != nil {
+			return err
+		}
 		r.check("file", Subject{Path: f.Path}, DoesNotMatch, because("file-altered", "code", f.Code, "detail", f.Reason), ClauseUnaltered)
 	}
 	if len(findings) == 0 {
@@ -72,6 +77,31 @@ func (r *run) checkFiles(ctx context.Context, pkg io.ReaderAt, size int64) error
 		r.files[f.Path] = f
 	}
 	return nil
+}
+
+// compute reads an altered file once more, to say what it is now.
+func (r *run) compute(ctx context.Context, name string) (c Computed, err error) {
+	section, err := r.pkg.File(name)
+	if err != nil {
+		return c, fmt.Errorf("reading %s: %w", name, err)
+	}
+	h256, h3 := sha256.New(), sm3.New()
+	buf := make([]byte, 1<<20)
+	for err == nil {
+		var n int
+		n, err = section.Read(buf)
+		h256.Write(buf[:n])
+		h3.Write(buf[:n])
+		c.Size += int64(n)
+		if ended := ctx.Err(); ended != nil {
+			return c, ended
+		}
+	}
+	if err != io.EOF {
+		return c, fmt.Errorf("reading %s: %w", name, err)
+	}
+	c.SHA256, c.SM3 = evidence.Digest(h256.Sum(nil)), evidence.Digest(h3.Sum(nil))
+	return c, nil
 }
 
 // readFile returns a small file, whose size OpenPackage has bounded. An error of

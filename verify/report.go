@@ -145,7 +145,8 @@ type Witness struct {
 	Time        string `json:"time"` // block time of the root, RFC 3339 in UTC
 }
 
-// StepObject is an evidence file of a step.
+// StepObject is an evidence file of a step. Size and digests are those deposited,
+// as the manifest lists them.
 type StepObject struct {
 	Name    string          `json:"name"`
 	Size    int64           `json:"size"`
@@ -154,6 +155,15 @@ type StepObject struct {
 	SM3     evidence.Digest `json:"sm3"`
 	Path    string          `json:"path,omitempty"` // absent when withheld
 	Verdict Verdict         `json:"verdict"`
+	// Computed is of the file handed in, where it differs from what was deposited.
+	Computed *Computed `json:"computed,omitempty"`
+}
+
+// Computed is what a file handed in was found to be.
+type Computed struct {
+	Size   int64           `json:"size"`
+	SHA256 evidence.Digest `json:"sha256"`
+	SM3    evidence.Digest `json:"sm3"`
 }
 
 // Rights is what an authorisation step gives to a key.

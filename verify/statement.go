@@ -214,6 +214,9 @@ func (r *run) checkObjects(s *step) {
 		case "object-holds":
 			so.Verdict = Matches
 		}
+		if so.Verdict == DoesNotMatch {
+			so.Computed = r.computed(at.Path, o)
+		}
 		r.judged[at.Path] = true
 		r.check("object", at, so.Verdict, why, ClauseUnaltered)
 		st.Objects = append(st.Objects, so)
@@ -223,6 +226,19 @@ func (r *run) checkObjects(s *step) {
 		r.judged[handedIn[i]] = true
 		r.check("object", Subject{Step: s.n, Object: i, Path: handedIn[i]}, DoesNotMatch, because("object-not-in-manifest"), ClauseUnaltered)
 	}
+}
+
+// computed is what the file handed in is, nil where that is what was deposited.
+func (r *run) computed(name string, o *evidence.Object) *Computed {
+	c, altered := r.altered[name]
+	if !altered {
+		f := r.files[name]
+		c = Computed{Size: f.Size, SHA256: f.SHA256, SM3: f.SM3} // compared by checkFiles
+	}
+	if c == (Computed{Size: o.Size, SHA256: o.SHA256, SM3: o.SM3}) {
+		return nil
+	}
+	return &c
 }
 
 func (r *run) checkObject(s *step, at Subject, o *evidence.Object) Reason {

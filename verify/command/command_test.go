@@ -74,6 +74,7 @@ func TestExitStatus(t *testing.T) {
 		{"no policy", []string{p("good.zip")}, 1, "出具机构未经确认"},
 		{"no policy, English", []string{p("good.zip"), "--lang", "en"}, 1, "Consistent, issuer not established"},
 		{"one byte altered", []string{p("bad.zip"), "--policy", p("policy.json")}, 1, "objects/000003/01-page.html"},
+		{"the altered file's digests", []string{p("bad.zip"), "--policy", p("policy.json"), "--lang", "en"}, 1, "registered SHA-256 (as deposited): " + evidence.SumSHA256([]byte("<p>")).String() + "\n      computed SHA-256 (of the file handed in): " + evidence.SumSHA256([]byte("=p>")).String()},
 		{"object withheld", []string{p("withheld.zip"), "--policy", p("policy.json")}, 1, "存在而未提交"},
 		{"no package", []string{p("text.zip"), "--policy", p("policy.json")}, 2, ""},
 		{"no such file", []string{p("nothing.zip")}, 2, ""},

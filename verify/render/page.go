@@ -36,8 +36,9 @@ type stepView struct {
 }
 
 type objectView struct {
-	Name, Size, Verdict, Class, SHA256, SM3 string
-	Withheld                                bool
+	Name, Size, Verdict, Class string
+	Withheld                   bool
+	Lines                      []row // what identifies the file; twice where it differs
 }
 
 type checkView struct{ Verdict, Class, What, Where, Path, Why, Clauses string }
@@ -165,8 +166,25 @@ func (r *Renderer) step(s *verify.Step) stepView {
 }
 
 func (r *Renderer) object(o *verify.StepObject) objectView {
-	return objectView{Name: plain(o.Name), Size: r.with("object.size", "size", o.Size, "media", o.Media), Verdict: r.verdict(o.Verdict),
-		Class: string(o.Verdict), SHA256: o.SHA256.String(), SM3: o.SM3.String(), Withheld: o.Path == ""}
+	v := objectView{Name: plain(o.Name), Size: r.with("object.size", "size", o.Size, "media", o.Media), Verdict: r.verdict(o.Verdict),
+		Class: string(o.Verdict), Withheld: o.Path == ""}
+	line := func(what, registered, computed string) {
+		if o.Computed == nil || registered == computed {
+			v.Lines = append(v.Lines, row{what, registered})
+			return
+		}
+		v.Lines = append(v.Lines, row{r.with("object.registered", "what", what), registered}, row{r.with("object.computed", "what", what), computed})
+	}
+	var c verify.Computed
+	if o.Computed != nil {
+		c = *o.Computed
+	}
+	if o.Computed != nil && c.Size != o.Size {
+		line(r.word("object.bytes"), strconv.FormatInt(o.Size, 10), strconv.FormatInt(c.Size, 10))
+	}
+	line("SHA-256", o.SHA256.String(), c.SHA256.String())
+	line("SM3", o.SM3.String(), c.SM3.String())
+	return v
 }
 
 func (r *Renderer) who(w *verify.Who) string {

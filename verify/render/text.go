@@ -40,8 +40,7 @@ func (r *Renderer) Text(w io.Writer, rep *verify.Report) error {
 				verdict += p.Word("punct.comma") + p.Word("object.withheld")
 			}
 			t.line("    " + p.Word("label.objects") + p.Word("punct.colon") + o.Name + "  【" + verdict + "】  " + o.Size)
-			t.line("      SHA-256 " + o.SHA256)
-			t.line("      SM3     " + o.SM3)
+			t.rows("      ", o.Lines)
 		}
 	}
 	t.section("section.checks")
