@@ -42,7 +42,7 @@ type play struct {
 	dir      string // absolute
 	files    []file
 	alliance *local.Alliance
-	commands *os.File // every command line that was run
+	commands *os.File // every command line that was run, for a shell
 	summary  Summary
 	began    time.Time
 	scene    string
@@ -70,6 +70,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.commands.Close()) }()
+	if here, err := os.Getwd(); err == nil {
+		fmt.Fprintf(p.commands, "cd %s\n", quote([]string{here}))
+	}
 	defer func() {
 		if p.alliance != nil {
 			err = errors.Join(err, p.alliance.Stop())

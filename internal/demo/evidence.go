@@ -90,7 +90,7 @@ func (p *play) receipts(context.Context) error {
 				return err
 			}
 			seen[institution] = true
-			p.say("      receipts/%06d.%s.cose%s 第 %d 条，共 %d 条；%s 密钥 %s…", "      receipts/%06d.%s.cose%s entry %d of %d; %s key %s…",
+			p.say("      receipts/%06d.%s.cose%s 日志位置 %d，日志规模 %d；%s 密钥 %s…", "      receipts/%06d.%s.cose%s log position %d, log size %d; %s key %s…",
 				step.N, institution, strings.Repeat(" ", max(0, 9-len(institution))), r.LeafIndex, r.Size, r.Algorithm, r.KID.String()[:16])
 		}
 	}
@@ -152,8 +152,8 @@ func (p *play) tokens(pkg *evidence.Package) error {
 	}
 	p.say("\n      %s 是对规模 %s 的检查点的时间戳（RFC 3161），由示范电子认证中心签发，演示用。任何人都可用 OpenSSL 核对：",
 		"\n      %s is a token (RFC 3161) over the checkpoint of size %s by the CA's\n      authority, a demonstration's. Anyone can check it with OpenSSL:", newest, num)
-	fmt.Fprintf(p.Out, "    $ openssl ts -verify -data %s -in %s -token_in -CAfile %s\n",
-		p.relative(filepath.Join(dir, "body")), p.relative(filepath.Join(dir, "token.tsr")), p.relative(filepath.Join(dir, "root.pem")))
+	openssl := []string{"openssl", "ts", "-verify", "-data", p.relative(filepath.Join(dir, "body")), "-in", p.relative(filepath.Join(dir, "token.tsr")), "-token_in", "-CAfile", p.relative(filepath.Join(dir, "root.pem"))}
+	fmt.Fprintf(p.Out, "    $ %s\n", quote(openssl))
 	return nil
 }
 
@@ -167,7 +167,7 @@ func (p *play) rootCertificate() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := policy.TimestampAuthority("ca")
+	t := policy.TimestampAuthority(stampedBy)
 	if t == nil {
 		return nil, errors.New(p.t("核验策略里没有时间戳机构", "the policy names no timestamp authority"))
 	}
@@ -191,7 +191,7 @@ func (p *play) verify(ctx context.Context) error {
 		if t == nil || !t.Demo {
 			return fmt.Errorf("%s: %+v", p.t("某一步没有演示时间戳", "a step has no token of the demonstration"), t)
 		}
-		p.say("      第 %d 步：区块时间不晚于 %s；演示时间戳 %s", "      step %d: not later than %s by block time; demonstration token %s", s.N, s.Time.NotAfter, t.NotAfter)
+		p.say("      第 %d 步：区块时间不晚于 %s；演示时间戳 %s", "      step %d: not later than %s by block time; demonstration token %s", s.N, clock(s.Time.NotAfter), clock(t.NotAfter))
 	}
 	// Without a policy the same bytes are no pass.
 	args = []string{"verify", p.pkg(genuine)}
@@ -229,8 +229,8 @@ func (p *play) court(ctx context.Context) error {
 		return errors.New(p.t("法院没有认定证据链", "the court found no evidence chain"))
 	}
 	for _, s := range found.Report.Steps {
-		fmt.Fprintf(p.Out, "      %d  %-6s  %s  %s\n", s.N, s.Phase, s.Name, p.verdict(s.Verdict))
-		p.say("         不早于 %s，不晚于 %s；%d 家机构见证", "         not before %s, not later than %s; %d institutions", timeOr(s.Time.NotBefore), timeOr(s.Time.NotAfter), len(s.Witnesses))
+		fmt.Fprintf(p.Out, "      %d  %-6s  %s  %s\n", s.N, p.phase(string(s.Phase)), s.Name, p.verdict(s.Verdict))
+		p.say("         不早于 %s，不晚于 %s；%d 家机构见证", "         not before %s, not later than %s; %d institutions", clock(s.Time.NotBefore), clock(s.Time.NotAfter), len(s.Witnesses))
 		for _, o := range s.Objects {
 			fmt.Fprintf(p.Out, "         %s  %s  SHA-256 %s…\n", o.Name, size(o.Size), o.SHA256.String()[:16])
 		}
@@ -289,13 +289,6 @@ type court struct {
 	Kind    string         `json:"kind"`
 	Verdict verify.Verdict `json:"verdict"`
 	Report  *verify.Report `json:"report"`
-}
-
-func timeOr(s string) string {
-	if s == "" {
-		return "–"
-	}
-	return s
 }
 
 // tamper flips one bit of the largest file inside a copy of the package, and has
@@ -400,7 +393,7 @@ func (p *play) finish() error {
 	for _, r := range rows {
 		fmt.Fprintf(p.Out, "  %-*s  %s\n", width, r[0], r[1])
 	}
-	program := p.relative(p.Binary)
+	program := p.program()
 	p.say("\n接下来可以试试：", "\nWhat to try next:")
 	for _, line := range []string{
 		fmt.Sprintf("unzip -l %s", p.relative(p.pkg(genuine))),

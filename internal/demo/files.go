@@ -32,8 +32,13 @@ func (p *play) look(paths []string) ([]file, error) {
 		if err := errors.Join(err, f.Close()); err != nil {
 			return nil, err
 		}
-		if !info.Mode().IsRegular() || info.Size() == 0 {
-			return nil, errors.New(p.t(fmt.Sprintf("%s 是空的或不是文件", path), fmt.Sprintf("%s is empty or no file", path)))
+		switch {
+		case info.IsDir():
+			return nil, errors.New(p.t(path+" 是文件夹；请给出其中的文件", path+" is a folder: name the files in it"))
+		case !info.Mode().IsRegular():
+			return nil, errors.New(p.t(path+" 不是普通文件", path+" is no regular file"))
+		case info.Size() == 0:
+			return nil, errors.New(p.t(path+" 是空文件；请换一个有内容的文件", path+" is an empty file: name one with content"))
 		}
 		phase := "during"
 		if len(paths) > 1 && i == 0 {

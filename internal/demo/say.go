@@ -9,8 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 	"unicode/utf8"
 
+	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/local"
 )
 
@@ -58,7 +60,7 @@ func columns(s string) int {
 // error here.
 func (p *play) run(ctx context.Context, args ...string) (stdout string, code int, err error) {
 	args = append([]string{"--lang", p.t("zh-CN", "en")}, args...)
-	fmt.Fprintln(p.commands, quote(append([]string{p.relative(p.Binary)}, args...)))
+	p.record(args...)
 	var out, errs bytes.Buffer
 	cmd := local.Command(ctx, p.Binary, nil, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -76,6 +78,65 @@ func (p *play) run(ctx context.Context, args ...string) (stdout string, code int
 	return out.String(), 0, err
 }
 
+// record writes a command line to commands.txt, as a shell reads it where the
+// demonstration was started.
+func (p *play) record(args ...string) { p.write(append([]string{p.program()}, args...), "") }
+
+// note writes what this process did itself, as the command that does it.
+func (p *play) note(words ...string) { p.write(words, "") }
+
+// write writes words to commands.txt, NAME=VALUE before the program unquoted but
+// for the value.
+func (p *play) write(words []string, after string) {
+	env := 0
+	for env < len(words) && strings.HasPrefix(words[env], "ZHENGLIAN_") {
+		env++
+	}
+	line := ""
+	for _, w := range words[:env] {
+		name, value, _ := strings.Cut(w, "=")
+		line += name + "=" + quote([]string{value}) + " "
+	}
+	fmt.Fprintln(p.commands, line+quote(words[env:])+after)
+}
+
+// program is how a reader who stands where it was started calls the program.
+func (p *play) program() string {
+	path := p.relative(p.Binary)
+	if !strings.ContainsRune(path, filepath.Separator) {
+		path = "." + string(filepath.Separator) + path
+	}
+	return path
+}
+
+// beijing is the zone of the reports, +08:00 all year.
+func beijing() *time.Location { return time.FixedZone("", 8*60*60) }
+
+// clock writes a time of a report as the report for people does.
+func clock(text string) string {
+	if text == "" {
+		return "–"
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return text
+	}
+	return at.In(beijing()).Format("2006-01-02 15:04:05 -07:00")
+}
+
+// phase names a phase of a trail.
+func (p *play) phase(phase string) string {
+	switch evidence.Phase(phase) {
+	case evidence.PhaseBefore:
+		return p.t("事前", phase)
+	case evidence.PhaseDuring:
+		return p.t("事中", phase)
+	case evidence.PhaseAfter:
+		return p.t("事后", phase)
+	}
+	return phase
+}
+
 // must runs a command that has to succeed, and returns what it printed.
 func (p *play) must(ctx context.Context, args ...string) (string, error) {
 	out, code, err := p.run(ctx, args...)
@@ -91,7 +152,7 @@ func (p *play) show(args ...string) {
 	for i, a := range args {
 		short[i] = p.relative(a)
 	}
-	fmt.Fprintf(p.Out, "    $ zhenglian %s\n", quote(short))
+	fmt.Fprintf(p.Out, "    $ %s %s\n", quote([]string{p.program()}), quote(short))
 }
 
 // indent prints lines of a command's output under its command line.

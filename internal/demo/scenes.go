@@ -18,8 +18,8 @@ func (p *play) found(ctx context.Context) (err error) {
 	p.alliance, err = local.New(ctx, local.Config{
 		Binary: p.Binary, Dir: p.path("alliance"), Name: "证链示范联盟", Slug: "demo", Institutions: institutions(),
 		// A demonstration leaves other programs less room than a server would.
-		TSA: "ca",
-		Env: []string{"ZHENGLIAN_NODE_LIMITS_FREE_DISK_BYTES=268435456"},
+		TSA: stampedBy,
+		Env: []string{freeDisk},
 	})
 	if err != nil {
 		return err
@@ -32,12 +32,7 @@ func (p *play) found(ctx context.Context) (err error) {
 		}
 		p.summary.Institutions = append(p.summary.Institutions, of)
 	}
-	for _, n := range p.alliance.Nodes {
-		p.show("institution", "init", "--home", n.Home, "--id", n.ID, "--name", n.Name, "--kind", string(n.Kind), "…")
-	}
-	p.show("alliance", "genesis", "--name", p.alliance.Alliance.Name, "--slug", "demo", "--out", p.alliance.Genesis, "…")
-	p.show("institution", "tsa", "--home", p.alliance.Node("ca").Home, "--demonstration")
-	p.show("alliance", "policy", p.alliance.Genesis, "--timestamp-authority", p.authority(), "--out", p.alliance.Policy)
+	p.showFounding()
 	fmt.Fprintln(p.Out)
 	for _, of := range p.summary.Institutions {
 		kid := ""
@@ -59,6 +54,7 @@ func (p *play) found(ctx context.Context) (err error) {
 func (p *play) start(ctx context.Context) error {
 	for _, n := range p.alliance.Nodes {
 		p.show("node", "--home", n.Home)
+		p.recordNode(n)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -85,6 +81,7 @@ func (p *play) enrol(ctx context.Context) error {
 		}
 	}
 	// The officer hands the result over; here, both are folders of one machine.
+	p.note("mv", result, p.path("member", "enrolment.json"))
 	if err := os.Rename(result, p.path("member", "enrolment.json")); err != nil {
 		return err
 	}
