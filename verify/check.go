@@ -61,6 +61,7 @@ func Check(ctx context.Context, pkg io.ReaderAt, size int64, opts Options) (*Rep
 			return nil, err
 		}
 		r.checkDamage(damage)
+		r.rep.Basis.Kind = "unread"
 		return r.finish(), nil
 	}
 	if err != nil {
@@ -219,7 +220,10 @@ func (r *run) summarise() {
 // notProven lists what even a report that matches leaves open.
 func (r *run) notProven() {
 	add := func(why Reason) { r.rep.NotProven = append(r.rep.NotProven, why) }
-	if !r.rep.IssuerEstablished {
+	switch {
+	case r.rep.Basis.Kind == "unread":
+		add(because("not-proven-unread"))
+	case !r.rep.IssuerEstablished:
 		add(because("not-proven-issuer"))
 	}
 	add(because("not-proven-ownership"))

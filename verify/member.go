@@ -25,6 +25,16 @@ type member struct {
 type revocation struct {
 	position uint64
 	path     string
+	reason   string // name of the CRLReason, RFC 5280 §5.3.1; empty when not known
+}
+
+// revocationReason names a CRLReason as RFC 5280 §5.3.1 does.
+func revocationReason(n uint64) string {
+	names := [...]string{"unspecified", "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation", "certificateHold", "", "removeFromCRL", "privilegeWithdrawn", "aACompromise"}
+	if n < uint64(len(names)) {
+		return names[n]
+	}
+	return ""
 }
 
 // memberOf returns what is known of a key for a statement at that position.
@@ -32,6 +42,13 @@ func (r *run) memberOf(kid evidence.Digest, position uint64) *member {
 	if m := r.memberFromLog(kid); m != nil {
 		if shown := r.members[kid]; shown != nil {
 			m.path = shown.path
+			for i := range m.revocations { // a registry need not keep the reason
+				for _, rev := range shown.revocations {
+					if rev.position == m.revocations[i].position {
+						m.revocations[i].reason = rev.reason
+					}
+				}
+			}
 			if m.commitment.IsZero() && shown.holds {
 				m.commitment = shown.commitment // a registry need not keep it
 			}
@@ -159,7 +176,7 @@ func (r *run) checkRevocation(kid evidence.Digest) {
 		return
 	}
 	if m != nil {
-		m.revocations = append(m.revocations, revocation{position: reg.position, path: path})
+		m.revocations = append(m.revocations, revocation{position: reg.position, path: path, reason: revocationReason(rev.Reason)})
 	}
 	r.check("revocation", at, Matches, because("revocation-holds", "position", reg.position), ClausePlatform)
 }
@@ -193,7 +210,11 @@ func (r *run) checkKeyStatus(s *step, at Subject) {
 				r.check("key-status", at, DoesNotMatch, because("key-revoked", "revoked", rev.position, "position", s.reg.position), ClausePlatform)
 				return
 			}
-			r.notice(Subject{Step: s.n, Key: at.Key}, because("key-revoked-later", "revoked", rev.position, "position", s.reg.position))
+			if rev.reason == "" {
+				r.notice(Subject{Step: s.n, Key: at.Key}, because("key-revoked-later", "revoked", rev.position, "position", s.reg.position))
+				continue
+			}
+			r.notice(Subject{Step: s.n, Key: at.Key}, because("key-revoked-later-reason", "revoked", rev.position, "position", s.reg.position, "revocation", rev.reason))
 		}
 		r.check("key-status", at, Matches, because("key-good", "member", m.holder, "enrolled", m.enrolledAt, "position", s.reg.position), ClausePlatform)
 	}

@@ -129,6 +129,17 @@ func (r *run) checkWithheld(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("asking the log for the trail: %w", err)
 	}
+	if len(entries) == 0 {
+		c := &r.rep.Completeness
+		c.TreeSize, c.Institutions, c.OwnLog = r.log.checkpoint.Size, []string{r.rep.Court.Institution}, true
+		at := Subject{Institution: r.rep.Court.Institution}
+		if r.policy != nil && r.pkg.Index.Alliance != r.policy.Alliance {
+			r.check("completeness", at, DoesNotMatch, because("own-log-other-alliance", "institution", r.rep.Court.Institution, "found", r.pkg.Index.Alliance, "alliance", r.policy.Alliance), ClauseBefore)
+			return nil
+		}
+		r.check("completeness", at, DoesNotMatch, because("own-log-no-trail", "institution", r.rep.Court.Institution, "size", c.TreeSize, "trail", r.pkg.Index.Trail), ClauseBefore)
+		return nil
+	}
 	have := map[evidence.Digest]bool{}
 	for _, s := range r.steps {
 		have[s.digest] = true

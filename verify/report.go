@@ -63,7 +63,7 @@ type Line struct {
 
 // Basis says on whose word the verdict stands.
 type Basis struct {
-	Kind         string          `json:"kind"` // "policy", "alliance" (pinned id) or "none"
+	Kind         string          `json:"kind"` // "policy", "alliance" (pinned id), "none", or "unread": the package is broken, and nothing was compared with what is trusted
 	Alliance     evidence.Digest `json:"alliance,omitzero"`
 	Name         string          `json:"name,omitempty"`
 	Quorum       int             `json:"quorum,omitempty"`

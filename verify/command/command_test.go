@@ -40,6 +40,7 @@ func files(t *testing.T) (dir string, a *testalliance.Alliance) {
 	bad := bytes.Clone(pkg)
 	bad[i]++
 	write("bad.zip", bad)
+	write("short.zip", pkg[:len(pkg)-500])
 	write("text.zip", []byte("no package"))
 	c.Steps[2].Objects[0] = nil
 	withheld, err := c.Encode()
@@ -75,6 +76,7 @@ func TestExitStatus(t *testing.T) {
 		{"no policy, English", []string{p("good.zip"), "--lang", "en"}, 1, "Consistent, issuer not established"},
 		{"one byte altered", []string{p("bad.zip"), "--policy", p("policy.json")}, 1, "objects/000003/01-page.html"},
 		{"the altered file's digests", []string{p("bad.zip"), "--policy", p("policy.json"), "--lang", "en"}, 1, "registered SHA-256 (as deposited): " + evidence.SumSHA256([]byte("<p>")).String() + "\n      computed SHA-256 (of the file handed in): " + evidence.SumSHA256([]byte("=p>")).String()},
+		{"truncated", []string{p("short.zip"), "--policy", p("policy.json")}, 1, "证据包结构损坏，没有读到"},
 		{"object withheld", []string{p("withheld.zip"), "--policy", p("policy.json")}, 1, "存在而未提交"},
 		{"no package", []string{p("text.zip"), "--policy", p("policy.json")}, 2, ""},
 		{"no such file", []string{p("nothing.zip")}, 2, ""},

@@ -90,6 +90,10 @@ func (r *Renderer) value(name, v string) string {
 		if _, ok := r.messages["assurance."+v]; ok {
 			return r.word("assurance." + v)
 		}
+	case name == "revocation":
+		if _, ok := r.messages["revocation."+strings.ToLower(v)]; ok {
+			return r.word("revocation." + strings.ToLower(v))
+		}
 	case name == "first":
 		return r.word("check." + v)
 	case name == "institution":

@@ -160,8 +160,9 @@ func ownKeys(t *testing.T) map[string]bool {
 	}
 	// Those put together at run time, one for each value.
 	for prefix, values := range map[string][]string{
-		"basis.": {"policy", "alliance", "none"}, "step.": {"authorisation", "deposit", "unreadable"}, "phase.": {"before", "during", "after"},
+		"basis.": {"policy", "alliance", "none", "unread"}, "step.": {"authorisation", "deposit", "unreadable"}, "phase.": {"before", "during", "after"},
 		"kind.": {"person", "enterprise", "platform", "service", "unknown"}, "assurance.": {"0", "1", "2", "3"}, "withheld.": {"manifest", "object"},
+		"revocation.": {"unspecified", "keycompromise", "cacompromise", "affiliationchanged", "superseded", "cessationofoperation", "certificatehold", "removefromcrl", "privilegewithdrawn", "aacompromise"},
 	} {
 		for _, v := range values {
 			keys[prefix+v] = true

@@ -106,7 +106,10 @@ func (r *Renderer) about(rep *verify.Report) []row {
 		rows = append(rows, row{r.word("label.court"), r.with("court.value", "institution", c.Institution, "size", c.Size, "root", c.Root)})
 	}
 	complete := r.word("completeness.no")
-	if c := &rep.Completeness; c.Known {
+	switch c := &rep.Completeness; {
+	case c.OwnLog && c.Count == 0:
+		complete = r.with("completeness.no-trail", "institution", c.Institutions[0], "size", c.TreeSize)
+	case c.Known:
 		complete = r.with("completeness.yes", "size", c.TreeSize, "count", c.Count, "institutions", strings.Join(c.Institutions, ", "))
 	}
 	rows = append(rows, row{r.word("label.complete"), complete})
