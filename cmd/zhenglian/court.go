@@ -155,6 +155,11 @@ func (a *app) courtCheck(ctx context.Context, o courtFlags, path string) error {
 	if err != nil {
 		return err
 	}
+	finding := render.Court{Institution: d.Court.Institution, Name: d.Court.Name, Made: d.Made}
+	if o.out != "" {
+		finding.Document, finding.Signature = courtDocument, courtSignature
+	}
+	r = r.ForCourt(finding)
 	data, err := d.Encode()
 	if err != nil {
 		return err
@@ -172,7 +177,9 @@ func (a *app) courtCheck(ctx context.Context, o courtFlags, path string) error {
 	if err != nil {
 		return err
 	}
-	if o.out != "" && !o.asJSON {
+	if o.out != "" && !o.asJSON && d.Kind != court.EvidenceChain {
+		a.say("\n核验结论（已签名）：%s", "\nFinding, signed: %s", filepath.Join(o.out, courtDocument))
+	} else if o.out != "" && !o.asJSON {
 		a.say("\n证据链（已签名）：%s", "\nEvidence chain, signed: %s", filepath.Join(o.out, courtDocument))
 	}
 	if d.Verdict != verify.Matches {

@@ -33,6 +33,7 @@ type Renderer struct {
 	lang     string
 	messages map[string]string
 	names    map[string]string // institutions of the report at hand
+	court    *Court            // whose finding the report is; nil for none
 }
 
 // New returns a renderer for a language of Languages.
@@ -112,13 +113,10 @@ func (r *Renderer) value(name, v string) string {
 // with its id, or the id alone.
 func (r *Renderer) institution(id string) string {
 	name, ok := r.names[id]
-	switch {
-	case !ok:
+	if !ok {
 		return plain(id)
-	case r.lang == "zh-CN":
-		return plain(name) + "（" + plain(id) + "）"
 	}
-	return plain(name) + " (" + plain(id) + ")"
+	return r.of(name, id)
 }
 
 // moment turns RFC 3339 in UTC into Beijing time with its offset.

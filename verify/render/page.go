@@ -11,6 +11,9 @@ import (
 type page struct {
 	Lang, Title, Verdict, Class, Summary, Footer string
 
+	Conclusion string // of a court: whether there is an evidence chain
+	Made       []row  // by whom, when; of a court
+
 	About     []row
 	Story     []stepView
 	Withheld  []string
@@ -49,6 +52,7 @@ func (r *Renderer) page(rep *verify.Report) *page {
 	r = &local
 	p := &page{Lang: r.lang, Title: r.word("title"), Verdict: r.verdict(rep.Verdict), Class: string(rep.Verdict),
 		Summary: r.say(rep.Summary.Key, rep.Summary.Params), Footer: r.word("footer"), r: r}
+	r.head(p, rep)
 	p.About = r.about(rep)
 	for i := range rep.Steps {
 		p.Story = append(p.Story, r.step(&rep.Steps[i]))
@@ -91,12 +95,8 @@ func join(sep string, parts ...string) string {
 
 func (r *Renderer) about(rep *verify.Report) []row {
 	b := &rep.Basis
-	issuer := "issuer.no"
-	if rep.IssuerEstablished {
-		issuer = "issuer.yes"
-	}
 	rows := []row{
-		{r.word("label.issuer"), r.word(issuer)},
+		{r.word("label.issuer"), r.issuer(rep)},
 		{r.word("label.basis"), r.with("basis."+b.Kind, "name", b.Name, "institutions", b.Institutions, "quorum", b.Quorum)},
 	}
 	if !b.Alliance.IsZero() {

@@ -13,7 +13,13 @@ import (
 func (r *Renderer) Text(w io.Writer, rep *verify.Report) error {
 	p := r.page(rep)
 	t := &textWriter{w: bufio.NewWriter(w), p: p}
-	t.line(p.Title + r.word("punct.colon") + "【" + p.Verdict + "】")
+	if p.Conclusion == "" {
+		t.line(p.Title + r.word("punct.colon") + "【" + p.Verdict + "】")
+	} else {
+		t.line(p.Title)
+		t.rows("", p.Made)
+		t.line("【" + p.Verdict + "】" + p.Conclusion)
+	}
 	t.line(p.Summary)
 	t.section("section.about")
 	t.rows("  ", p.About)
