@@ -14,6 +14,8 @@ import (
 type session struct {
 	// before and after are put around the document's own commands.
 	before, after string
+	// following is a document whose blocks come first, in the same shell.
+	following string
 	// hosts are names with ports that stand for addresses of this machine.
 	hosts bool
 }
@@ -22,6 +24,7 @@ type session struct {
 var sessions = map[string]session{
 	"docs/operations.md":  {hosts: true},
 	"docs/performance.md": {},
+	"docs/usage.md":       {hosts: true, following: "docs/operations.md"},
 }
 
 func TestSessions(t *testing.T) {
@@ -30,15 +33,10 @@ func TestSessions(t *testing.T) {
 		t.Run(strings.ReplaceAll(path, "/", "_"), func(t *testing.T) {
 			var script strings.Builder
 			script.WriteString(s.before + "\n")
-			for _, b := range blocks(t, path) {
-				fmt.Fprintf(&script, "echo '== %s:%d'\n", path, b.line)
-				switch b.how {
-				case "here":
-					script.WriteString(b.text)
-				case "nodes":
-					script.WriteString(inBackground(b.text))
-				}
+			if s.following != "" {
+				write(t, &script, s.following)
 			}
+			write(t, &script, path)
 			script.WriteString(s.after + "\n")
 			text := script.String()
 			if s.hosts {
@@ -47,6 +45,20 @@ func TestSessions(t *testing.T) {
 			out := run(t, t.TempDir(), text, "PATH="+bin+":"+os.Getenv("PATH"), "LANG=en_US.UTF-8")
 			t.Log(tail(out, 30))
 		})
+	}
+}
+
+// write adds the blocks of a document to a script.
+func write(t *testing.T, script *strings.Builder, path string) {
+	t.Helper()
+	for _, b := range blocks(t, path) {
+		fmt.Fprintf(script, "echo '== %s:%d'\n", path, b.line)
+		switch b.how {
+		case "here":
+			script.WriteString(b.text)
+		case "nodes":
+			script.WriteString(inBackground(b.text))
+		}
 	}
 }
 
