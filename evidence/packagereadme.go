@@ -18,7 +18,7 @@ receipts/      各机构的回执（RFC 9942）
 members/       存证人密钥的登记（及注销）记录与回执
 heads/         各机构签名的事务摘要：共有几步、最后一步是哪一条
 checkpoints/   日志检查点（C2SP tlog-checkpoint，附各机构签名）
-timestamps/    时间戳（RFC 3161）
+timestamps/    时间戳（RFC 3161）；取得了时间戳才有此文件夹
 trust/         联盟文件与公钥，仅供查阅
 index.json     目录：每个文件的大小、SHA-256、SM3
 
@@ -29,7 +29,7 @@ index.json     目录：每个文件的大小、SHA-256、SM3
    sha256sum objects/000001/*           与 manifests/000001.json 中的 sha256 比较
    openssl dgst -sm3 文件               与清单中的 sm3 比较
    sha256sum manifests/000001.json      与 statements/000001.cose 所签的摘要比较
-   openssl ts -verify                   核验时间戳
+   openssl ts -verify                   核验时间戳（如有）
    任何支持 COSE Receipts 的工具         核验回执
 
 【请注意】
@@ -54,7 +54,7 @@ receipts/      each institution's receipt (RFC 9942)
 members/       statements that enrolled (or revoked) the signers' keys, with receipts
 heads/         signed by each institution: how many steps the matter has, and the last
 checkpoints/   checkpoints of the log (C2SP tlog-checkpoint) with cosignatures
-timestamps/    timestamp tokens (RFC 3161)
+timestamps/    timestamp tokens (RFC 3161); only where an authority gave any
 trust/         the alliance's founding document and public keys, to look at
 index.json     table of contents: size, SHA-256 and SM3 of every file
 
@@ -66,7 +66,7 @@ HOW TO CHECK IT
    sha256sum objects/000001/*           sha256 in manifests/000001.json
    openssl dgst -sm3 FILE               sm3 in the manifest
    sha256sum manifests/000001.json      the digest signed in statements/000001.cose
-   openssl ts -verify                   timestamp tokens
+   openssl ts -verify                   timestamp tokens, if any
    any tool that knows COSE Receipts    receipts
 
 PLEASE NOTE
