@@ -22,7 +22,7 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	f, err := command.Parse("zhenglian-verify", os.Args[1:], os.Stderr)
+	f, err := command.Parse("zhenglian-verify", os.Args[1:], os.Getenv, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return command.ExitMatches

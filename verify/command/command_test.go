@@ -46,11 +46,17 @@ func files(t *testing.T) (dir string, a *testalliance.Alliance) {
 	withheld, err := c.Encode()
 	must(t, err)
 	write("withheld.zip", withheld)
+	founding, err := a.Alliance.Encode()
+	must(t, err)
+	write("alliance.json", founding)
+	write("large.zip", bytes.Repeat([]byte("no package "), 1000))
 	policy, err := a.Policy.Encode()
 	must(t, err)
 	write("policy.json", policy)
 	return dir, a
 }
+
+func chinese(name string) string { return map[string]string{"LANG": "zh_CN.UTF-8"}[name] }
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -86,7 +92,7 @@ func TestExitStatus(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
-			f, err := Parse("zhenglian-verify", tc.args, &errs)
+			f, err := Parse("zhenglian-verify", tc.args, chinese, &errs)
 			must(t, err)
 			if got := Run(t.Context(), f, &out, &errs); got != tc.want {
 				t.Errorf("exit status %d, want %d\n%s%s", got, tc.want, out.String(), errs.String())
@@ -135,8 +141,37 @@ func TestJSONAndPage(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	for _, args := range [][]string{nil, {"--policy", "x"}, {"a.zip", "b.zip"}, {"a.zip", "--what"}} {
-		if _, err := Parse("zhenglian-verify", args, new(bytes.Buffer)); err == nil {
+		if _, err := Parse("zhenglian-verify", args, chinese, new(bytes.Buffer)); err == nil {
 			t.Errorf("%q is accepted", args)
+		}
+	}
+}
+
+func TestLanguage(t *testing.T) {
+	dir, _ := files(t)
+	pkg, policy := filepath.Join(dir, "good.zip"), filepath.Join(dir, "policy.json")
+	for _, tc := range []struct{ name, value, args, says string }{
+		{"LANG", "en_US.UTF-8", policy, "Verification report"},
+		{"LC_ALL", "zh_CN.UTF-8", policy, "核验报告"},
+		{"LC_MESSAGES", "C", policy, "Verification report"},
+		{"NONE", "", policy, "核验报告"},
+		{"LANG", "en_US.UTF-8", filepath.Join(dir, "alliance.json"), "is an alliance's founding document: make a policy with `zhenglian alliance policy`"},
+		{"LANG", "zh_CN.UTF-8", filepath.Join(dir, "alliance.json"), "是联盟的设立文件"},
+	} {
+		var out bytes.Buffer
+		f, err := Parse("zhenglian-verify", []string{pkg, "--policy", tc.args}, func(name string) string { return map[string]string{tc.name: tc.value}[name] }, &out)
+		must(t, err)
+		Run(t.Context(), f, &out, &out)
+		if !strings.Contains(out.String(), tc.says) {
+			t.Errorf("%s=%s: no %q in\n%s", tc.name, tc.value, tc.says, out.String())
+		}
+	}
+	// What is no ZIP file is called so in the reader's language, however long it is.
+	for _, name := range []string{"text.zip", "large.zip"} {
+		var errs bytes.Buffer
+		Run(t.Context(), Flags{Package: filepath.Join(dir, name), Lang: "zh-CN"}, &errs, &errs)
+		if got, want := errs.String(), "无法作为证据包读取（not-a-container）：不是 ZIP 文件\n"; got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 }

@@ -161,7 +161,11 @@ func plain(s string) string {
 func (r *Renderer) Unreadable(err error) string {
 	var p *evidence.PackageError
 	if errors.As(err, &p) {
-		return r.with("unreadable", "code", p.Code, "detail", p.Reason)
+		detail := p.Reason
+		if text, ok := r.messages["unreadable."+p.Code]; ok {
+			detail = text
+		}
+		return r.with("unreadable", "code", p.Code, "detail", detail)
 	}
 	return r.with("unreadable", "code", "read", "detail", err)
 }

@@ -162,6 +162,7 @@ func ownKeys(t *testing.T) map[string]bool {
 	for prefix, values := range map[string][]string{
 		"basis.": {"policy", "alliance", "none", "unread"}, "step.": {"authorisation", "deposit", "unreadable"}, "phase.": {"before", "during", "after"},
 		"kind.": {"person", "enterprise", "platform", "service", "unknown"}, "assurance.": {"0", "1", "2", "3"}, "withheld.": {"manifest", "object"},
+		"unreadable.": {"not-a-container", "truncated", "not-a-package", "version", "end-record", "directory", "local-header", "gap", "offset", "too-many"},
 		"revocation.": {"unspecified", "keycompromise", "cacompromise", "affiliationchanged", "superseded", "cessationofoperation", "certificatehold", "removefromcrl", "privilegewithdrawn", "aacompromise"},
 	} {
 		for _, v := range values {
