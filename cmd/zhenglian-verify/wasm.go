@@ -109,7 +109,7 @@ func text(v js.Value, name string) string {
 func parseOptions(v js.Value) (opts verify.Options, err error) {
 	if p := text(v, "policy"); p != "" {
 		if opts.Policy, err = evidence.ParsePolicy([]byte(p)); err != nil {
-			return opts, fmt.Errorf("reading the trust policy: %w", err)
+			return opts, fmt.Errorf("reading the policy: %w", err)
 		}
 	}
 	if a := text(v, "alliance"); a != "" {

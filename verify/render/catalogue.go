@@ -49,7 +49,8 @@ func New(lang string) (*Renderer, error) {
 	return r, nil
 }
 
-// say returns a message with its values put in. A key that is missing stands
+// say returns a message with its values put in, and of {count:check/checks} the
+// word for the number. A key that is missing stands
 // between angle quotes, so that it is seen; tests see to it that none is.
 func (r *Renderer) say(key string, params map[string]string) string {
 	text, ok := r.messages[key]
@@ -64,7 +65,16 @@ func (r *Renderer) say(key string, params map[string]string) string {
 			return b.String()
 		}
 		name, after, _ := strings.Cut(rest, "}")
-		b.WriteString(r.value(name, params[name]))
+		name, forms, counted := strings.Cut(name, ":")
+		if counted { // {count:check/checks}, by the number
+			one, many, _ := strings.Cut(forms, "/")
+			if params[name] != "1" {
+				one = many
+			}
+			b.WriteString(one)
+		} else {
+			b.WriteString(r.value(name, params[name]))
+		}
 		text = after
 	}
 }

@@ -95,7 +95,7 @@ func readUses(t *testing.T) uses {
 	return u
 }
 
-var placeholder = regexp.MustCompile(`\{([a-z0-9_]+)\}`)
+var placeholder = regexp.MustCompile(`\{([a-z0-9_]+)(?::[^}/]+/[^}/]+)?\}`)
 
 // Every reason, check and clause has its words in every language, and no
 // sentence asks for a value that some call does not give.
@@ -170,6 +170,21 @@ func ownKeys(t *testing.T) map[string]bool {
 		}
 	}
 	return keys
+}
+
+func TestNumber(t *testing.T) {
+	r, err := New("en")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[string]string{
+		"1": "1 check: 1 matches, 1 does not match, 1 cannot be determined",
+		"2": "2 checks: 2 match, 2 do not match, 2 cannot be determined",
+	} {
+		if got := r.with("checks.counts", "total", n, "matches", n, "bad", n, "open", n); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 }
 
 func TestUnknownLanguage(t *testing.T) {
