@@ -224,3 +224,33 @@ func TestEndedContextAndFailingReader(t *testing.T) {
 		t.Error("a reader that fails gives a report")
 	}
 }
+
+// A package that the court's log knows nothing of is not complete in it.
+func TestUnknownTrail(t *testing.T) {
+	ours, theirs := tell(t, "ours", 4), tell(t, "theirs", 4)
+	rep := check(t, encode(t, theirs.content(t)), verify.Options{Policy: ours.Policy, Log: ours.Log("court")})
+	wants(t, rep, verify.DoesNotMatch, "alliance-other", "own-log-other-alliance")
+	if rep.Completeness.Known || rep.Completeness.Count != 0 || rep.Summary.Params["first"] != "issuer" {
+		t.Errorf("%+v, %+v", rep.Completeness, rep.Summary)
+	}
+}
+
+// A revocation after the steps changes no verdict; the reader is told of it and
+// of its reason.
+func TestRevokedLater(t *testing.T) {
+	s := tell(t, "revoked later", 4)
+	_, err := s.Revoke(s.li)
+	must(t, err)
+	c, err := s.Content(s.trail)
+	must(t, err)
+	for _, opts := range []verify.Options{{Policy: s.Policy}, {Policy: s.Policy, Log: s.Log("court")}} {
+		rep := check(t, encode(t, c), opts)
+		found := false
+		for _, n := range rep.Notices {
+			found = found || n.Reason.Key == "key-revoked-later-reason" && n.Reason.Params["revocation"] != ""
+		}
+		if !found {
+			t.Errorf("no reason in %+v", rep.Notices)
+		}
+	}
+}
