@@ -36,7 +36,7 @@ func newDepositCommand(a *app) *cobra.Command {
 		Use:   "deposit FILE... [OPTIONS]",
 		Short: a.t("存证：文件加密保管，摘要上链，生成证据包", "Deposit files: keep them encrypted, register digests, write the evidence package"),
 		Long: a.t(`把文件存证为一个存证事务中的一步：算出 SHA-256 和 SM3，加密存入成员目录的保管库，
-生成存证清单，用成员密钥签名，交给联盟的任一机构，等多数机构见证（最终确认），
+生成存证清单，用成员密钥签名，交给联盟的任一机构，等法定数的机构见证（最终确认），
 核对每家的回执，再写出含整个存证事务的证据包。文件内容不离开本机。
 
 签名后的存证先写入成员目录再发送，中断后不会丢失：--resume 重发同一份，位置不变。
@@ -219,7 +219,7 @@ func (a *app) deposit(ctx context.Context, o depositFlags, files []string) error
 		Signed: func(*memberhome.Entry) {
 			meter.done()
 			if !o.noWait {
-				a.progress("已签名，等待多数机构见证……", "Signed; waiting for a quorum of witnesses …")
+				a.progress("已签名，等待法定数的机构见证……", "Signed; waiting for a quorum of witnesses …")
 			}
 		},
 	}
@@ -284,7 +284,7 @@ func (a *app) showDeposit(o depositFlags, r *depositResult) error {
 
 func (a *app) warnMissing(missing []string) {
 	if len(missing) > 0 {
-		a.progress("注意：没有取得 %s 的回执；已有多数机构见证，存证有效。稍后用 `zhenglian package` 可补齐。", "Note: no receipt of %s was to be had; a quorum has witnessed it, and it stands. `zhenglian package` can complete it later.", strings.Join(missing, a.t("、", ", ")))
+		a.progress("注意：没有取得 %s 的回执；已有法定数的机构见证，存证有效。稍后用 `zhenglian package` 可补齐。", "Note: no receipt of %s was to be had; a quorum has witnessed it, and it stands. `zhenglian package` can complete it later.", strings.Join(missing, a.t("、", ", ")))
 	}
 }
 
