@@ -392,5 +392,4 @@ type Status struct {
 	Root          evidence.Digest `json:"root"`
 	WitnessedSize uint64          `json:"witnessed_size"`
 	Ready         bool            `json:"ready"`
-	Reasons       []string        `json:"reasons"`
 }

@@ -11,7 +11,10 @@ import { createHash, createPublicKey } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import transmute from '@transmute/cose';
-import { Sign1 } from '@auth0/cose';
+import { createRequire } from 'node:module';
+
+// Its CommonJS form: Node 18, which Debian 12 has, cannot load the other.
+const { Sign1 } = createRequire(import.meta.url)('@auth0/cose');
 
 const folder = process.argv[2];
 const read = (path) => readFileSync(join(folder, path));

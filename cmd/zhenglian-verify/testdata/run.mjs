@@ -2,10 +2,12 @@
 //   node run.mjs WASM_EXEC WASM POLICY PACKAGE…
 // and prints one JSON line for each: status, verdict, error, number of checks
 // that do not match, length of the page, and the size of the module's memory.
+import { webcrypto } from 'node:crypto';
 import { open, readFile, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 
 const [wasmExec, wasm, policyFile, ...packages] = process.argv.slice(2);
+globalThis.crypto ??= webcrypto; // Node 18, which Debian 12 has, keeps it to itself
 createRequire(import.meta.url)(wasmExec);
 const go = new globalThis.Go();
 const { instance } = await WebAssembly.instantiate(await readFile(wasm), go.importObject);
