@@ -27,9 +27,14 @@ import (
 	"github.com/zhenglian/zhenglian/evidence"
 )
 
-// defaultTimeouts suit institutions within one country: a round trip of 50 ms
-// leaves room, and a validator that is down costs its turn this long.
-var defaultTimeouts = Timeouts{Propose: 400 * time.Millisecond, Prevote: 200 * time.Millisecond, Precommit: 200 * time.Millisecond}
+// The timeouts of a consensus round suit institutions within one country: a
+// round trip of 50 ms leaves room, and a validator that is down costs its turn
+// the first of them.
+const (
+	timeoutPropose   = 400 * time.Millisecond
+	timeoutPrevote   = 200 * time.Millisecond
+	timeoutPrecommit = 200 * time.Millisecond
+)
 
 // startComet starts CometBFT in this process. It replays the blocks that the
 // machine has not applied before it returns.
@@ -109,19 +114,9 @@ func (n *Node) cometConfig(dir string) (*cmtcfg.Config, error) {
 	cfg.Mempool.Recheck = false
 	cfg.Mempool.CacheSize = 100_000
 	cfg.Mempool.Size = 100_000
-	t := n.cfg.Timeouts
-	or := func(v, d time.Duration) time.Duration {
-		if v == 0 {
-			return d
-		}
-		return v
-	}
-	cfg.Consensus.TimeoutPropose = or(t.Propose, defaultTimeouts.Propose)
-	cfg.Consensus.TimeoutProposeDelta = cfg.Consensus.TimeoutPropose / 2
-	cfg.Consensus.TimeoutPrevote = or(t.Prevote, defaultTimeouts.Prevote)
-	cfg.Consensus.TimeoutPrevoteDelta = cfg.Consensus.TimeoutPrevote / 2
-	cfg.Consensus.TimeoutPrecommit = or(t.Precommit, defaultTimeouts.Precommit)
-	cfg.Consensus.TimeoutPrecommitDelta = cfg.Consensus.TimeoutPrecommit / 2
+	cfg.Consensus.TimeoutPropose, cfg.Consensus.TimeoutProposeDelta = timeoutPropose, timeoutPropose/2
+	cfg.Consensus.TimeoutPrevote, cfg.Consensus.TimeoutPrevoteDelta = timeoutPrevote, timeoutPrevote/2
+	cfg.Consensus.TimeoutPrecommit, cfg.Consensus.TimeoutPrecommitDelta = timeoutPrecommit, timeoutPrecommit/2
 	cfg.Consensus.TimeoutCommit = 0
 	cfg.Consensus.SkipTimeoutCommit = true
 	cfg.Consensus.CreateEmptyBlocks = false

@@ -47,17 +47,10 @@ type Config struct {
 
 	PendingBytes int64  // accepted and not committed, own and each peer's; 0: 64 MiB
 	DiskReserve  uint64 // bytes to leave free; 0: 512 MiB
-	Timeouts     Timeouts
 
 	Registerer prometheus.Registerer // nil: metrics are not exported
 	Log        *slog.Logger
 	Now        func() time.Time // nil: time.Now
-}
-
-// Timeouts of consensus; zero fields take the defaults for institutions within
-// one country.
-type Timeouts struct {
-	Propose, Prevote, Precommit time.Duration
 }
 
 // Node is one institution's node: CometBFT validator, state machine, stores,
