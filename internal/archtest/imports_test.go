@@ -17,7 +17,8 @@ var house = []struct {
 }{
 	{"evidence", nil},
 	{"evidence/rfc3161", []string{"evidence"}},
-	{"verify", []string{"evidence", "evidence/rfc3161"}},
+	{"evidence/webauthn", []string{"evidence"}},
+	{"verify", []string{"evidence", "evidence/rfc3161", "evidence/webauthn"}},
 	{"internal/httpsig", []string{"evidence"}},
 	{"client", []string{"evidence", "evidence/rfc3161", "verify", "internal/httpsig"}},
 	{"internal/signing", []string{"evidence"}},
@@ -34,6 +35,15 @@ var house = []struct {
 	{"internal/bench", []string{"evidence", "internal/institution", "internal/local"}}, // the same
 	{"internal/demo", []string{"evidence", "verify", "internal/local"}},                // the same
 	{"internal/court", []string{"evidence", "verify", "client", "verify/render"}},
+	{"internal/store", nil},
+	{"internal/identity/gb", nil},
+	{"internal/identity", []string{"evidence", "evidence/webauthn", "internal/store", "internal/identity/gb"}},
+	{"internal/identity/signin", []string{"internal/identity", "internal/identity/gb"}},
+	{"internal/identity/demoprovider", []string{"internal/identity/gb"}},
+	{"internal/identity/ca", []string{"evidence", "internal/store", "internal/signing"}},
+	{"internal/custody", []string{"evidence", "client", "internal/store", "internal/vault"}},
+	{"internal/web", []string{"evidence", "evidence/webauthn", "client", "internal/store", "internal/identity", "internal/identity/gb", "internal/identity/signin", "internal/identity/ca", "internal/custody"}},
+	{"internal/tour", []string{"evidence", "internal/local"}}, // other processes are known by their addresses and command lines alone
 	{"verify/render", []string{"evidence", "verify"}},
 	{"verify/command", []string{"evidence", "verify", "verify/render"}},
 }
@@ -51,7 +61,7 @@ var outside = []struct {
 	{"github.com/spf13/", []string{"cmd/zhenglian"}, "a command line is the program's own business"},
 	{"github.com/danielgtaylor/huma", []string{"internal/api"}, "HTTP stays at the edge"},
 	{"database/sql", []string{"internal/store"}, "SQL has one place"},
-	{"github.com/chromedp/", []string{"internal/capture"}, "one package drives the browser"},
+	{"github.com/chromedp/", []string{"internal/capture", "internal/tour"}, "one package drives the browser"},
 }
 
 func TestHouse(t *testing.T) {
