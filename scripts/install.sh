@@ -1,15 +1,22 @@
 #!/bin/sh
-# Installs the Debian packages of the commands that are missing, and nothing else.
-# usage: install.sh COMMAND…
+# Installs the Debian packages of the commands and files that are missing, and nothing else.
+# usage: install.sh COMMAND|PACKAGE=FILE…
 set -eu
 
 packages=
 for command in "$@"; do
+	case $command in
+	*=*)
+		[ -e "${command#*=}" ] || packages="$packages ${command%%=*}"
+		continue
+		;;
+	esac
 	command -v "$command" >/dev/null 2>&1 && continue
 	case $command in
 	node) packages="$packages nodejs" ;;
 	gcc) packages="$packages gcc libc6-dev" ;;
-	*) packages="$packages $command" ;; # ffmpeg, git, npm, openssl, unzip
+	softhsm2-util) packages="$packages softhsm2" ;;
+	*) packages="$packages $command" ;; # chromium, ffmpeg, git, npm, openssl, unzip
 	esac
 done
 [ -n "$packages" ] || exit 0

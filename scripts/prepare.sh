@@ -2,7 +2,8 @@
 # What the tests need beyond Go: programs that judge from outside, the npm
 # packages of independent implementations, the demo's files, and our own programs.
 set -eu
-sh scripts/install.sh curl openssl unzip ffmpeg gcc git node npm
+sh scripts/install.sh curl openssl unzip ffmpeg gcc git node npm chromium softhsm2-util \
+	fonts-noto-cjk=/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc postgresql=/usr/lib/postgresql/15/bin/initdb
 for lock in $(find test -name package-lock.json -not -path '*/node_modules/*'); do
 	dir=$(dirname "$lock")
 	cmp -s "$lock" "$dir/node_modules/.installed" && continue
