@@ -171,11 +171,15 @@ func (c *Config) check() (setting, reason, hint string) {
 	if setting, reason, hint = c.checkTimestamps(); setting != "" {
 		return setting, reason, hint
 	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
-		return "log.level", fmt.Sprintf("= %q is no level", c.Log.Level), "use debug, info, warn or error"
+	return c.Log.check()
+}
+
+func (c LogConfig) check() (setting, reason, hint string) {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Level) {
+		return "log.level", fmt.Sprintf("= %q is no level", c.Level), "use debug, info, warn or error"
 	}
-	if c.Log.Format != "text" && c.Log.Format != "json" {
-		return "log.format", fmt.Sprintf("= %q is no format", c.Log.Format), "use text or json"
+	if c.Format != "text" && c.Format != "json" {
+		return "log.format", fmt.Sprintf("= %q is no format", c.Format), "use text or json"
 	}
 	return "", "", ""
 }
