@@ -26,11 +26,12 @@ const (
 	CodeConflict          Code = 14 // contradicts the registry: enrolled already, not enrolled
 	CodeManifestMismatch  Code = 15 // a manifest sent along does not have the digest signed
 	CodeRegistered        Code = 16 // already in the log: the old position stands
+	CodeExpiredKey        Code = 17 // the last certificate of the key has ended
 )
 
 var codeNames = [...]string{"ok", "empty", "oversize", "malformed", "not-deterministic", "unknown-key", "revoked-key",
 	"wrong-algorithm", "wrong-issuer", "bad-signature", "clock-ahead", "unknown-checkpoint", "not-allowed", "bad-key",
-	"conflict", "manifest-mismatch", "already-registered"}
+	"conflict", "manifest-mismatch", "already-registered", "expired-key"}
 
 // String returns the name used in the API, in vectors and in metrics.
 func (c Code) String() string {

@@ -1,7 +1,5 @@
 package evidence
 
-import "bytes"
-
 // MemberKind says what sort of holder a member key has.
 type MemberKind uint64
 
@@ -67,10 +65,7 @@ func ParseEnrolment(content []byte) (*Enrolment, error) {
 	e := new(Enrolment)
 	c.fields("enrolment", 6)
 	c.field("enrolment", 1)
-	e.Member = string(c.text("enrolment.member"))
-	if c.err == nil && (!validID(e.Member) || !bytes.HasPrefix([]byte(e.Member), []byte("m:")) || len(e.Member) < 3) {
-		c.fail(CodeMalformed, "enrolment.member", `want "m:" and up to 62 characters of a-z, 0-9, '-', '.' and ':'`)
-	}
+	e.Member = c.member("enrolment.member")
 	c.field("enrolment", 2)
 	der := c.bytes("enrolment.key")
 	c.field("enrolment", 3)
@@ -84,11 +79,7 @@ func ParseEnrolment(content []byte) (*Enrolment, error) {
 	c.field("enrolment", 5)
 	e.Commitment = c.digest("enrolment.commitment")
 	c.field("enrolment", 6)
-	demo := c.uint("enrolment.demo")
-	if demo > 1 {
-		c.fail(CodeMalformed, "enrolment.demo", "%d is not 0 or 1", demo)
-	}
-	e.Demo = demo == 1
+	e.Demo = c.flag("enrolment.demo")
 	c.end("enrolment")
 	if c.err == nil {
 		key, err := ParsePublicKey(der)
@@ -185,6 +176,10 @@ func checkContent(contentType string, content []byte) (err error) {
 		_, err = ParseRevocation(content)
 	case TypeAuthorisation:
 		_, err = ParseAuthorisation(content)
+	case TypePasskey:
+		_, err = ParsePasskey(content)
+	case TypeCertificate:
+		_, err = ParseCertificate(content)
 	}
 	return err
 }

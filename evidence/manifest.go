@@ -132,6 +132,7 @@ type Manifest struct {
 	Dimensions Dimensions `json:"dimensions"`
 	Note       string     `json:"note,omitempty"` // up to MaxNote characters
 	Objects    []Object   `json:"objects"`        // up to MaxObjects; none for a step without files
+	Act        *Act       `json:"act,omitempty"`  // what the deposit does, where it is more than keeping files
 }
 
 // Person is who deposits.
@@ -275,6 +276,11 @@ func (m *Manifest) Validate() error {
 	}
 	if err := checkText("$.note", m.Note, 0, MaxNote, true); err != nil {
 		return err
+	}
+	if m.Act != nil {
+		if err := m.Act.validate("$.act"); err != nil {
+			return err
+		}
 	}
 	if len(m.Objects) > MaxObjects {
 		return &FieldError{"$.objects", "too-many", fmt.Sprintf("%d objects, more than %d", len(m.Objects), MaxObjects),

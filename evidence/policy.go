@@ -3,7 +3,6 @@ package evidence
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"slices"
 )
@@ -24,6 +23,11 @@ type Policy struct {
 	Institutions []PolicyInstitution `json:"institutions"` // sorted by id
 	// TimestampAuthorities whose tokens count, sorted by id; absent when none does.
 	TimestampAuthorities []TimestampAuthority `json:"timestamp_authorities,omitempty"`
+	// Acts are what is demanded of acts by their kind, sorted by kind.
+	Acts []ActRule `json:"acts,omitempty"`
+	// CertificateAuthorities under which members' certificates are issued, sorted
+	// by id and certificate.
+	CertificateAuthorities []CertificateAuthority `json:"certificate_authorities,omitempty"`
 }
 
 // TimestampAuthority is an RFC 3161 authority as others trust it: the public
@@ -71,16 +75,9 @@ func (t *TimestampAuthority) validate(path string) error {
 	if err := checkText(path+".name", t.Name, 1, 100, false); err != nil {
 		return err
 	}
-	block, rest := pem.Decode([]byte(t.Certificate))
-	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) != 0 {
-		return &FieldError{path + ".certificate", "certificate", "it is not one CERTIFICATE block of PEM", "paste the whole block with its line feeds", nil}
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return &FieldError{path + ".certificate", "certificate", "the certificate cannot be read", "get it again from the authority", err}
-	}
-	t.cert = cert
-	return nil
+	var err error
+	t.cert, err = parsePolicyCertificate(path+".certificate", t.Certificate)
+	return err
 }
 
 // PolicyInstitution is one institution and its keys, past and present.
@@ -197,6 +194,12 @@ func (p *Policy) Validate() error {
 				return err
 			}
 		}
+	}
+	if err := p.validateActs(); err != nil {
+		return err
+	}
+	if err := p.validateIssuers(); err != nil {
+		return err
 	}
 	return p.validateAuthorities()
 }

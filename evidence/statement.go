@@ -39,6 +39,8 @@ const (
 	TypeAuthorisation = "application/vnd.zhenglian.trail-authorisation+cbor"
 	TypeEnrolment     = "application/vnd.zhenglian.member-enrolment+cbor"
 	TypeRevocation    = "application/vnd.zhenglian.key-revocation+cbor"
+	TypePasskey       = "application/vnd.zhenglian.member-passkey+cbor"
+	TypeCertificate   = "application/vnd.zhenglian.key-certificate+cbor"
 )
 
 // Subjects that are not a trail's name.
@@ -85,7 +87,11 @@ func (s *Statement) Envelope() bool { return s.ContentType == TypeDeposit }
 
 // Registry reports whether the statement changes the registry of members.
 func (s *Statement) Registry() bool {
-	return s.ContentType == TypeEnrolment || s.ContentType == TypeRevocation
+	switch s.ContentType {
+	case TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate:
+		return true
+	}
+	return false
 }
 
 // Bytes returns the registered bytes: what travels, is logged and verified.
@@ -368,7 +374,7 @@ func (s *Statement) checkKind(c *cursor, saw int) error {
 		need |= sawHash | sawPreimage | sawAfter | sawSM3
 	case TypeAuthorisation:
 		need |= sawContentType | sawAfter
-	case TypeEnrolment, TypeRevocation:
+	case TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate:
 		need |= sawContentType
 	default:
 		switch {
@@ -416,7 +422,7 @@ func (s *Statement) checkKind(c *cursor, saw int) error {
 
 // internContentType saves an allocation a statement for the known types.
 func internContentType(t []byte) string {
-	for _, known := range [...]string{TypeDeposit, TypeAuthorisation, TypeEnrolment, TypeRevocation} {
+	for _, known := range [...]string{TypeDeposit, TypeAuthorisation, TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate} {
 		if string(t) == known {
 			return known
 		}
