@@ -36,22 +36,23 @@ type Role string
 
 // The roles, each with its path.
 const (
-	RoleReadme            Role = "readme"             // README.txt
-	RoleStatement         Role = "statement"          // statements/000001.cose
-	RoleReceipt           Role = "receipt"            // receipts/000001.<institution>.cose
-	RoleManifest          Role = "manifest"           // manifests/000001.json
-	RoleObject            Role = "object"             // objects/000001/01-<safe file name>
-	RoleEnrolment         Role = "enrolment"          // members/<kid>.enrolment.cose
-	RoleEnrolmentReceipt  Role = "enrolment-receipt"  // members/<kid>.enrolment.<institution>.cose
-	RoleRevocation        Role = "revocation"         // members/<kid>.revocation.cose
-	RoleRevocationReceipt Role = "revocation-receipt" // members/<kid>.revocation.<institution>.cose
-	RoleHead              Role = "head"               // heads/<institution>.cose
-	RoleCheckpoint        Role = "checkpoint"         // checkpoints/<size>
-	RoleTimestamp         Role = "timestamp"          // timestamps/<size>.<authority>.tsr
-	RoleRenewal           Role = "renewal"            // timestamps/renewals/<safe file name>
-	RoleAlliance          Role = "alliance"           // trust/alliance.json
-	RoleInstitutionKey    Role = "institution-key"    // trust/<institution>.pem, trust/<institution>.<kid>.pem
-	RoleMemberKey         Role = "member-key"         // trust/members/<kid>.pem
+	RoleReadme            Role = "readme"              // README.txt
+	RoleStatement         Role = "statement"           // statements/000001.cose
+	RoleReceipt           Role = "receipt"             // receipts/000001.<institution>.cose
+	RoleManifest          Role = "manifest"            // manifests/000001.json
+	RoleObject            Role = "object"              // objects/000001/01-<safe file name>
+	RoleEnrolment         Role = "enrolment"           // members/<kid>.enrolment.cose
+	RoleEnrolmentReceipt  Role = "enrolment-receipt"   // members/<kid>.enrolment.<institution>.cose
+	RoleRevocation        Role = "revocation"          // members/<kid>.revocation.cose
+	RoleRevocationReceipt Role = "revocation-receipt"  // members/<kid>.revocation.<institution>.cose
+	RoleHead              Role = "head"                // heads/<institution>.cose
+	RoleCheckpoint        Role = "checkpoint"          // checkpoints/<size>
+	RoleTimestamp         Role = "timestamp"           // timestamps/<size>.<authority>.tsr
+	RoleStatementTime     Role = "statement-timestamp" // timestamps/statements/000001.<authority>.tsr
+	RoleRenewal           Role = "renewal"             // timestamps/renewals/<safe file name>
+	RoleAlliance          Role = "alliance"            // trust/alliance.json
+	RoleInstitutionKey    Role = "institution-key"     // trust/<institution>.pem, trust/<institution>.<kid>.pem
+	RoleMemberKey         Role = "member-key"          // trust/members/<kid>.pem
 )
 
 func (r Role) maxSize() int64 {
@@ -62,6 +63,8 @@ func (r Role) maxSize() int64 {
 		return MaxManifest
 	case RoleAlliance:
 		return maxAlliance
+	case RoleRenewal: // lists every file, as the index does
+		return maxIndex
 	}
 	return maxSmallFile
 }
@@ -196,6 +199,14 @@ func parsePackagePath(path string) (p packagePath, ok bool) {
 		if name, renewal := strings.CutPrefix(base, "renewals/"); renewal {
 			p.role = RoleRenewal
 			return p, SafeFileName(name) == name
+		}
+		if of, own := strings.CutPrefix(base, "statements/"); own {
+			p.role = RoleStatementTime
+			num, rest, _ := strings.Cut(of, ".")
+			inst, found := strings.CutSuffix(rest, ".tsr")
+			p.inst = inst
+			p.n, ok = parseStep(num)
+			return p, ok && found && isSlug(inst)
 		}
 		p.role = RoleTimestamp
 		num, rest, _ := strings.Cut(base, ".")

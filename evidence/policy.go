@@ -7,9 +7,10 @@ import (
 	"slices"
 )
 
-// maxPolicy is the size in bytes of the largest policy: MaxInstitutions with
-// forty keys of 240 bytes each, ten rotations of four uses.
-const maxPolicy = 1 << 20
+// maxPolicy is the size in bytes of the largest policy: MaxInstitutions, each
+// with MaxKeyChanges keys of under 300 bytes beyond those it was founded with,
+// take half of it.
+const maxPolicy = 16 << 20
 
 // Policy says whose keys a verification trusts, for which sizes of the log, and
 // how many institutions must agree. It comes from the verifier, never from a
@@ -23,6 +24,8 @@ type Policy struct {
 	Institutions []PolicyInstitution `json:"institutions"` // sorted by id
 	// TimestampAuthorities whose tokens count, sorted by id; absent when none does.
 	TimestampAuthorities []TimestampAuthority `json:"timestamp_authorities,omitempty"`
+	// BrokenAlgorithms of timestamp tokens, sorted by algorithm.
+	BrokenAlgorithms []BrokenAlgorithm `json:"broken_algorithms,omitempty"`
 	// Acts are what is demanded of acts by their kind, sorted by kind.
 	Acts []ActRule `json:"acts,omitempty"`
 	// CertificateAuthorities under which members' certificates are issued, sorted
@@ -37,6 +40,8 @@ type TimestampAuthority struct {
 	Name          string `json:"name"`
 	Certificate   string `json:"certificate"` // PEM, one CERTIFICATE block: its root, or its own
 	Demonstration bool   `json:"demonstration"`
+	// Revoked certificates of it; absent when none is.
+	Revoked []AuthorityRevocation `json:"revoked,omitempty"`
 
 	cert *x509.Certificate // set by Validate
 }
@@ -100,9 +105,6 @@ type PolicyKey struct {
 }
 
 func (k *PolicyKey) covers(size uint64) bool { return k.From <= size && (k.To == 0 || size < k.To) }
-
-// policyUses are the uses whose signatures reach a package.
-func policyUses() []KeyUse { return []KeyUse{UseReceipt, UseCosign, UseAttest, UseStatement} }
 
 // PolicyFromAlliance trusts the founding keys for every size and asks for more
 // than two thirds of the institutions.
@@ -194,6 +196,9 @@ func (p *Policy) Validate() error {
 				return err
 			}
 		}
+	}
+	if err := p.validateBroken(); err != nil {
+		return err
 	}
 	if err := p.validateActs(); err != nil {
 		return err

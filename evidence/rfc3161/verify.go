@@ -78,6 +78,9 @@ type Info struct {
 	// Chain is the authority's certificate and those up to the anchor; the
 	// certificate alone when its key is pinned or no anchor was reached.
 	Chain []*x509.Certificate
+	// Algorithms that its word rests on, sorted: digests as SHA-256, keys as
+	// RSA-3072 or ECDSA-P256.
+	Algorithms []string
 }
 
 // Earliest returns the time before which the token was not made.
@@ -93,7 +96,7 @@ func (i *Info) Latest() time.Time { return i.Time.Add(i.Accuracy) }
 // CodeUntrusted and CodeValidity the Info is complete all the same, and its
 // signature verified: what it says is consistent, and nobody vouches for it.
 //
-// Not checked: revocation, for which a package has no place yet.
+// Revocation and broken algorithms are the verifier's to say: Info.Holds.
 func Verify(der []byte, imprint [32]byte, trust Trust) (Info, error) {
 	return VerifyDigest(der, crypto.SHA256, imprint[:], trust)
 }
@@ -123,6 +126,7 @@ func VerifyDigest(der []byte, hash crypto.Hash, imprint []byte, trust Trust) (In
 		return info, refuse(CodeValidity, "the token is of %s; the authority's certificate is valid from %s to %s",
 			info.Time.Format(time.RFC3339), cert.NotBefore.UTC().Format(time.RFC3339), cert.NotAfter.UTC().Format(time.RFC3339))
 	}
+	info.Algorithms = algorithms(t, info.Chain)
 	if slices.Contains(trust.Keys, KeyID(cert)) {
 		return info, nil
 	}
@@ -140,6 +144,7 @@ func VerifyDigest(der []byte, hash crypto.Hash, imprint []byte, trust Trust) (In
 		return info, refuse(CodeUntrusted, "no chain from %s to a trusted authority at %s: %v", info.Authority, info.Time.Format(time.RFC3339), err)
 	}
 	info.Chain = chains[0]
+	info.Algorithms = algorithms(t, info.Chain)
 	return info, nil
 }
 
