@@ -180,6 +180,8 @@ func checkContent(contentType string, content []byte) (err error) {
 		_, err = ParsePasskey(content)
 	case TypeCertificate:
 		_, err = ParseCertificate(content)
+	case TypeKeyChange:
+		_, err = ParseKeyChange(content)
 	}
 	return err
 }

@@ -100,6 +100,9 @@ type PolicyKey struct {
 	Key  string `json:"key"` // PEM, one PUBLIC KEY block
 	From uint64 `json:"from"`
 	To   uint64 `json:"to,omitempty"`
+	// Ended says why it counts no longer: superseded, keyCompromise or
+	// unspecified; empty where nobody said so.
+	Ended string `json:"ended,omitempty"`
 
 	pub *PublicKey // set by Validate
 }
@@ -112,17 +115,11 @@ func PolicyFromAlliance(a *Alliance) (*Policy, error) {
 	p := &Policy{V: 1, Alliance: a.ID(), Name: a.Name, Origin: a.Origin(), Quorum: Quorum(len(a.Institutions))}
 	for i := range a.Institutions {
 		d := &a.Institutions[i]
-		inst := PolicyInstitution{ID: d.ID, Name: d.Name, Kind: d.Kind}
-		for _, use := range policyUses() {
-			keys, err := d.PublicKeys(use)
-			if err != nil {
-				return nil, err
-			}
-			for _, k := range keys {
-				inst.Keys = append(inst.Keys, PolicyKey{Use: use, Key: string(k.PEM())})
-			}
+		h, err := NewKeyHistory(d)
+		if err != nil {
+			return nil, err
 		}
-		p.Institutions = append(p.Institutions, inst)
+		p.Institutions = append(p.Institutions, PolicyInstitution{ID: d.ID, Name: d.Name, Kind: d.Kind, Keys: h.PolicyKeys()})
 	}
 	if err := p.Validate(); err != nil {
 		return nil, err
@@ -260,6 +257,9 @@ func (k *PolicyKey) validate(path, inst string, holder map[Digest]string) error 
 	}
 	if k.From > maxJSONInteger || k.To > maxJSONInteger || k.To != 0 && k.To <= k.From {
 		return &FieldError{path + ".to", "range", fmt.Sprintf("the key counts from size %d to below %d, which is nothing", k.From, k.To), "leave `to` out while the key is in use", nil}
+	}
+	if k.Ended != "" && (k.To == 0 || !slices.Contains(endings(), k.Ended)) {
+		return &FieldError{path + ".ended", "range", fmt.Sprintf("%.30q is no reason why a key has ended, or the key has not", k.Ended), "use superseded, keyCompromise or unspecified, together with `to`", nil}
 	}
 	// One key may stand in several ranges, but always with one holder and use.
 	if h, ok := holder[pub.KID()]; ok && h != inst+" "+string(k.Use) {

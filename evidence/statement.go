@@ -88,7 +88,7 @@ func (s *Statement) Envelope() bool { return s.ContentType == TypeDeposit }
 // Registry reports whether the statement changes the registry of members.
 func (s *Statement) Registry() bool {
 	switch s.ContentType {
-	case TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate:
+	case TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate, TypeKeyChange:
 		return true
 	}
 	return false
@@ -374,7 +374,7 @@ func (s *Statement) checkKind(c *cursor, saw int) error {
 		need |= sawHash | sawPreimage | sawAfter | sawSM3
 	case TypeAuthorisation:
 		need |= sawContentType | sawAfter
-	case TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate:
+	case TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate, TypeKeyChange:
 		need |= sawContentType
 	default:
 		switch {
@@ -422,7 +422,7 @@ func (s *Statement) checkKind(c *cursor, saw int) error {
 
 // internContentType saves an allocation a statement for the known types.
 func internContentType(t []byte) string {
-	for _, known := range [...]string{TypeDeposit, TypeAuthorisation, TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate} {
+	for _, known := range [...]string{TypeDeposit, TypeAuthorisation, TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate, TypeKeyChange} {
 		if string(t) == known {
 			return known
 		}
