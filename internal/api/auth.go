@@ -49,6 +49,9 @@ func (s *Server) checkSignature(r *http.Request) (*caller, error) {
 		if err != nil {
 			return nil, err
 		}
+		if m.Passkey != nil {
+			return nil, fail(http.StatusUnauthorized, "unknown-key", "keyid", "%s is a passkey, which signs no requests", kid)
+		}
 		// A revoked key registers nothing, but what it registered before is still its
 		// owner's to read and to hand to a court, unless somebody else may have it.
 		if m.Revoked && m.Reason == reasonKeyCompromise {

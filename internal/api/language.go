@@ -62,6 +62,7 @@ var vocabulary = map[string][2]words{
 	"unknown-checkpoint": {{"The checkpoint named is not one of this log.", "Fetch /checkpoint of this alliance and sign again."}, {"所引用的检查点不属于本日志。", "请取得本联盟的 /checkpoint 后重新签名。"}},
 	"not-allowed":        {{"This signer may not make this kind of statement.", "Have it signed by a party with that right."}, {"签名方无权作出此类记录。", "请由有权的一方签名。"}},
 	"bad-key":            {{"The key to enrol is not acceptable.", "Make a new key: Ed25519, P-256 or SM2 in its standard form."}, {"拟登记的密钥不可接受。", "请重新生成标准形式的 Ed25519、P-256 或 SM2 密钥。"}},
+	"expired-key":        {{"The certificate of the key has ended.", "Have it renewed by the institution that issued it; the key can stay the same."}, {"该密钥的证书已到期。", "请到签发机构续期证书，密钥可以不变。"}},
 	"conflict":           {{"The statement contradicts the registry.", "Look the key up under /api/v1/members first."}, {"该记录与登记簿冲突。", "请先在 /api/v1/members 查询该密钥。"}},
 	"manifest-mismatch":  {{"The manifest is not the one that was signed.", "Send the exact bytes whose digests the statement holds."}, {"清单与所签名的不一致。", "请发送与存证记录中摘要完全对应的原始字节。"}},
 	// Batches.
@@ -115,7 +116,7 @@ func scrapiWords(p *Problem) (title, detail string) {
 			return "No such key", "No key could be found for this kid value"
 		}
 		return "Not Found", p.Detail
-	case "unknown-key", "revoked-key", "wrong-issuer", "bad-signature", "clock-ahead", "unknown-checkpoint", "not-allowed", "bad-key", "conflict":
+	case "unknown-key", "revoked-key", "expired-key", "wrong-issuer", "bad-signature", "clock-ahead", "unknown-checkpoint", "not-allowed", "bad-key", "conflict":
 		return "Rejected", "Signed Statement not accepted by the current Registration Policy"
 	case "rate-limit", "overloaded", "signature-too-many":
 		return "Too Many Requests", p.Detail

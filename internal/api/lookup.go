@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"maps"
 	"net/http"
@@ -63,9 +64,27 @@ type Member struct {
 	Demo        bool    `json:"demo" doc:"A demonstration's identity, which never passes for a real one"`
 	Genesis     bool    `json:"genesis" doc:"Known from the alliance's genesis; there is no enrolment statement"`
 	EnrolledAt  *uint64 `json:"enrolled_at,omitempty" doc:"Position of the enrolment statement, whose bytes are public"`
-	Revoked     bool    `json:"revoked"`
-	RevokedAt   *uint64 `json:"revoked_at,omitempty" doc:"Position of the revocation: from here on the key registers nothing"`
-	Reason      *uint64 `json:"reason,omitempty" doc:"CRLReason of RFC 5280 section 5.3.1"`
+	// Of a passkey, which confirms acts and signs nothing else.
+	Passkey      *Passkey      `json:"passkey,omitempty"`
+	Certificates []Certificate `json:"certificates,omitempty" doc:"In the order of the log; the key registers nothing after the last has ended"`
+	Revoked      bool          `json:"revoked"`
+	RevokedAt    *uint64       `json:"revoked_at,omitempty" doc:"Position of the revocation: from here on the key registers nothing"`
+	Reason       *uint64       `json:"reason,omitempty" doc:"CRLReason of RFC 5280 section 5.3.1"`
+}
+
+// Passkey is what a passkey's registration binds beside key and member.
+type Passkey struct {
+	Credential   string `json:"credential" doc:"SHA-256 of the credential id"`
+	RelyingParty string `json:"relying_party" doc:"RP ID"`
+}
+
+// Certificate is the registration of a certificate: no subject, no name.
+type Certificate struct {
+	IssuedAt  uint64    `json:"issued_at" doc:"Position of the statement, whose bytes are public"`
+	Serial    string    `json:"serial" doc:"Contents of the INTEGER, hexadecimal"`
+	SHA256    string    `json:"sha256" doc:"Of the certificate's DER"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after" doc:"Included"`
 }
 
 type output[T any] struct {
@@ -176,7 +195,7 @@ func (s *Server) lookupRoutes() {
 		})
 	get(s, huma.Operation{OperationID: "get-trail", Path: "/api/v1/trails/{digest}", Tags: []string{tagPrivate}, Security: signed,
 		Summary:     "The statements of a trail",
-		Description: "For the trail's owner, keys she authorised to read, and institutions."}, s.trail)
+		Description: "For the trail's owner with any key of hers that is not revoked, keys she authorised to read, and institutions."}, s.trail)
 	get(s, huma.Operation{OperationID: "get-key-positions", Path: "/api/v1/keys/{kid}/positions", Tags: []string{tagPrivate}, Security: signed,
 		Summary:     "Positions of the statements a key signed",
 		Description: "All of them for the key's holder and institutions; for others those in trails they may read."}, s.keyPositions)
@@ -287,7 +306,8 @@ func (s *Server) keyPositions(r *http.Request, in *keyInput) (*output[KeyPositio
 }
 
 // holds reports whether all of the key's positions are the caller's to see:
-// hers, another key of the same member, or any for an institution.
+// hers, another key of the same member when hers is not revoked, or any for an
+// institution.
 func (s *Server) holds(c *caller, kid evidence.Digest) (bool, error) {
 	if c.member.Institution || c.kid == kid {
 		return true, nil
@@ -296,7 +316,7 @@ func (s *Server) holds(c *caller, kid evidence.Digest) (bool, error) {
 	if errors.Is(err, chain.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && !m.Institution && m.Holder != "" && m.Holder == c.member.Holder, err
+	return err == nil && !c.member.Revoked && !m.Institution && m.Holder != "" && m.Holder == c.member.Holder, err
 }
 
 // maxScan bounds what a grantee's request makes the node read.
@@ -379,6 +399,13 @@ func (s *Server) member(_ *http.Request, in *memberInput) (*output[Member], erro
 		Kind: v.Kind, Assurance: v.Assurance, Demo: v.Demo, Genesis: v.Genesis, Revoked: v.Revoked}
 	if !v.Genesis {
 		m.EnrolledAt = &v.EnrolledAt
+	}
+	if v.Passkey != nil {
+		m.Passkey = &Passkey{Credential: v.Passkey.Credential.String(), RelyingParty: v.Passkey.RelyingParty}
+	}
+	for _, c := range v.Certificates {
+		m.Certificates = append(m.Certificates, Certificate{IssuedAt: c.Position, Serial: hex.EncodeToString(c.Serial), SHA256: c.SHA256.String(),
+			NotBefore: time.Unix(c.NotBefore, 0).UTC(), NotAfter: time.Unix(c.NotAfter, 0).UTC()})
 	}
 	if v.Revoked {
 		m.RevokedAt, m.Reason = &v.RevokedAt, &v.Reason

@@ -211,16 +211,16 @@ func (n *Node) precheckNow(it *item) *registry.Refusal {
 	if _, no := n.reg.Holder(it.st); no != nil {
 		return no
 	}
-	if no := n.reg.Check(it.st); no != nil {
+	now := max(n.now().UnixMilli(), n.machine.cur.Load().Time)
+	if no := n.reg.Check(it.st, now); no != nil {
 		// What is registered already keeps its position even when the key was
-		// revoked since; the block finds that out.
+		// revoked or expired since; the block finds that out.
 		if _, ok, err := n.machine.known(evidence.SumSHA256(it.st.ToBeSigned())); err != nil || !ok {
 			return no
 		}
 		return nil
 	}
-	now := n.now().UnixMilli()
-	if ahead := it.st.IssuedAt*1000 - max(now, n.machine.cur.Load().Time); ahead > maxClockAhead {
+	if ahead := it.st.IssuedAt*1000 - now; ahead > maxClockAhead {
 		return &registry.Refusal{Code: evidence.CodeClockAhead, Field: "protected.claims.iat", Reason: fmt.Sprintf("the signer's clock is %d seconds ahead; at most %d are allowed: set the clock", ahead/1000, maxClockAhead/1000)}
 	}
 	if !it.st.Registry() {

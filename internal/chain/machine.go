@@ -117,7 +117,7 @@ func (m *machine) judge(it *item, blockTime int64, here map[evidence.Digest]uint
 	if p, ok, err := m.known(it.id); err != nil || ok {
 		return result{code: evidence.CodeRegistered, position: p}, err
 	}
-	if no := m.reg.Check(it.st); no != nil {
+	if no := m.reg.Check(it.st, blockTime); no != nil {
 		return refusal(no), nil
 	}
 	if ahead := it.st.IssuedAt*1000 - blockTime; ahead > maxClockAhead {

@@ -437,7 +437,9 @@ func (n *Node) readTrail(trail evidence.Digest) (TrailView, map[evidence.Digest]
 	return v, rights, nil
 }
 
-// TrailRights returns what a key may do in a trail.
+// TrailRights returns what a key may do in a trail. Every key of the owner's
+// that is not revoked may read, so that she can still see what she registered
+// with one that is.
 func (n *Node) TrailRights(trail, kid evidence.Digest) (owner bool, rights uint64, err error) {
 	v, all, err := n.readTrail(trail)
 	if err != nil {
@@ -451,7 +453,13 @@ func (n *Node) TrailRights(trail, kid evidence.Digest) (owner bool, rights uint6
 	if err != nil {
 		return false, 0, err
 	}
-	return st.KID == kid, all[kid], nil
+	rights = all[kid]
+	if opened, ok := n.reg.Key(st.KID); ok && st.KID != kid {
+		if mine, ok := n.reg.Key(kid); ok && mine.Enrolment != nil && !mine.Revoked && mine.Holder == opened.Holder {
+			rights |= evidence.RightRead
+		}
+	}
+	return st.KID == kid, rights, nil
 }
 
 // TrailHead signs what this institution's log holds of a trail.
@@ -501,9 +509,12 @@ func (n *Node) Member(kid evidence.Digest) (MemberView, error) {
 		return MemberView{}, ErrNotFound
 	}
 	v := MemberView{KID: kid, Holder: k.Holder, Institution: k.Institution != "", Kind: string(k.Institution), DER: k.Public.DER(),
-		EnrolledAt: k.EnrolledAt, Genesis: k.Enrolment == nil, Revoked: k.Revoked, RevokedAt: k.RevokedAt, Reason: k.Reason}
+		EnrolledAt: k.EnrolledAt, Genesis: k.EnrolledBy == "", Passkey: k.Passkey, Certificates: k.Certificates, Revoked: k.Revoked, RevokedAt: k.RevokedAt, Reason: k.Reason}
 	if k.Enrolment != nil {
 		v.Kind, v.Assurance, v.Demo = k.Enrolment.Kind.String(), k.Enrolment.Assurance, k.Enrolment.Demo
+	}
+	if k.Passkey != nil {
+		v.Kind, v.Demo = "passkey", k.Passkey.Demo
 	}
 	return v, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/registry"
 )
 
 // Outcome says what became of one submitted statement.
@@ -56,9 +57,13 @@ type MemberView struct {
 	DER         []byte
 	EnrolledAt  uint64 // log position of the enrolment; 0 for genesis keys, see Genesis
 	Genesis     bool
-	Revoked     bool
-	RevokedAt   uint64 // log position from which on the key registers nothing
-	Reason      uint64 // CRLReason
+	Passkey     *evidence.Passkey // of a passkey, which signs no statements and no requests
+	// Certificates of a member's key in the order of the log; the key registers
+	// nothing after the last of them has ended.
+	Certificates []registry.Issued
+	Revoked      bool
+	RevokedAt    uint64 // log position from which on the key registers nothing
+	Reason       uint64 // CRLReason
 }
 
 // Status is what an operator and a health check look at.

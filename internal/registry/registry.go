@@ -2,10 +2,13 @@
 // over the registry statements of the log (spec/statement.md), in log order,
 // from the keys of the genesis: whoever has the log can compute it again.
 //
-//	genesis ──► institutions' statement keys
-//	log: enrolment (by a CA) ──► member key, active from the next position
+//	genesis ──► institutions' keys
+//	log: key change (by the institution) ──► its next key, from the next size on
+//	     enrolment (by a CA) ──► member key, active from the next position
+//	     passkey (by that CA) ──► confirms acts, signs nothing
+//	     certificate (by that CA) ──► the key ends with the last of them
 //	     revocation (by that CA or the member) ──► revoked from the next position
-//	Check(statement) ──► may it be registered here?   Apply(statement) ──► fold
+//	Check(statement, block time) ──► may it be registered here?   Apply ──► fold
 //
 // Everything here is deterministic: no clock, no randomness, no map order, and
 // a bad statement gets a code, never a panic.
@@ -28,11 +31,16 @@ type Key struct {
 	Holder      string                   // member or institution id: the iss of what it signs
 	Institution evidence.InstitutionKind // of an institution's statement key; else empty
 	Enrolment   *evidence.Enrolment      // of a member's key; else nil
+	Passkey     *evidence.Passkey        // of a passkey, which signs no statements; else nil
 	EnrolledBy  string                   // institution id; empty for keys of the genesis
-	EnrolledAt  uint64                   // position of the enrolment
+	EnrolledAt  uint64                   // position of the enrolment, of the passkey's statement or of the change to an institution's key
 	Revoked     bool
-	RevokedAt   uint64 // position of the revocation: nothing from there on
+	RevokedAt   uint64 // position of the revocation, or of the change to the next key: nothing from there on
 	Reason      uint64 // CRLReason, RFC 5280 §5.3.1
+	// Certificates of a member's key in the order of the log. A key that has any
+	// registers nothing after the last of them has ended.
+	Certificates []Issued
+	until        int64 // latest NotAfter of Certificates
 }
 
 // Registry is safe for concurrent readers beside one writer.
@@ -41,6 +49,8 @@ type Registry struct {
 	keys    map[evidence.Digest]*Key
 	members map[string]string // member id → institution that enrolled it
 	hash    evidence.Digest   // running hash of the changes
+
+	institutions *institutions
 }
 
 // New returns the registry of the genesis: every institution's statement key.
@@ -57,7 +67,9 @@ func New(a *evidence.Alliance) (*Registry, error) {
 		}
 	}
 	r.hash = a.ID()
-	return r, nil
+	var err error
+	r.institutions, err = newInstitutions(a)
+	return r, err
 }
 
 // Key returns what is known of a key.
@@ -90,6 +102,8 @@ func (r *Registry) Holder(s *evidence.Statement) (*Key, *Refusal) {
 	switch {
 	case !ok:
 		return nil, &Refusal{evidence.CodeUnknownKey, "protected.kid", fmt.Sprintf("no member or institution of this alliance has the key %s", s.KID)}
+	case key.Passkey != nil:
+		return key, &Refusal{evidence.CodeNotAllowed, "protected.kid", "the key is a passkey, which confirms acts and signs no statements"}
 	case s.Algorithm != key.Public.Algorithm():
 		return key, &Refusal{evidence.CodeWrongAlgorithm, "protected.alg", fmt.Sprintf("the key signs with %s", key.Public.Algorithm())}
 	case s.Issuer != key.Holder:
@@ -98,10 +112,11 @@ func (r *Registry) Holder(s *evidence.Statement) (*Key, *Refusal) {
 	return key, nil
 }
 
-// Check says whether the holder of the key may register this statement now:
-// whether the key is revoked and, for statements of the registry, whether this
-// signer may make that change. It returns nil when it may.
-func (r *Registry) Check(s *evidence.Statement) *Refusal {
+// Check says whether the holder of the key may register this statement at this
+// block time, in milliseconds: whether the key is revoked or its certificates
+// have ended and, for statements of the registry, whether this signer may make
+// that change. It returns nil when it may.
+func (r *Registry) Check(s *evidence.Statement, blockTime int64) *Refusal {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	key, ok := r.keys[s.KID]
@@ -110,10 +125,18 @@ func (r *Registry) Check(s *evidence.Statement) *Refusal {
 		return &Refusal{evidence.CodeUnknownKey, "protected.kid", fmt.Sprintf("no member or institution of this alliance has the key %s", s.KID)}
 	case key.Revoked:
 		return &Refusal{evidence.CodeRevokedKey, "protected.kid", fmt.Sprintf("the key was revoked at position %d of the log", key.RevokedAt)}
+	case key.expired(blockTime):
+		return &Refusal{evidence.CodeExpiredKey, "protected.kid", fmt.Sprintf("the last certificate of the key ended at %d seconds since 1970: renew it", key.until)}
 	case s.ContentType == evidence.TypeEnrolment:
 		return r.checkEnrolment(key, s)
+	case s.ContentType == evidence.TypePasskey:
+		return r.checkPasskey(key, s)
+	case s.ContentType == evidence.TypeCertificate:
+		return r.checkCertificate(key, s)
 	case s.ContentType == evidence.TypeRevocation:
 		return r.checkRevocation(key, s)
+	case s.ContentType == evidence.TypeKeyChange:
+		return r.checkKeyChange(key, s)
 	}
 	return nil
 }
@@ -126,7 +149,7 @@ func (r *Registry) checkEnrolment(signer *Key, s *evidence.Statement) *Refusal {
 	if signer.Institution != evidence.KindCA {
 		return &Refusal{evidence.CodeNotAllowed, "protected.kid", "only an institution of kind ca enrols members"}
 	}
-	if _, ok := r.keys[e.Key.KID()]; ok {
+	if r.used(e.Key.KID()) {
 		return &Refusal{evidence.CodeConflict, "payload.key", "this key is enrolled already"}
 	}
 	if by, ok := r.members[e.Member]; ok && by != signer.Holder {
@@ -142,7 +165,7 @@ func (r *Registry) checkRevocation(signer *Key, s *evidence.Statement) *Refusal 
 	}
 	target, ok := r.keys[rev.KID]
 	switch {
-	case !ok || target.Enrolment == nil:
+	case !ok || target.Enrolment == nil && target.Passkey == nil:
 		return &Refusal{evidence.CodeConflict, "payload.kid", "no member has this key"}
 	case target.Revoked:
 		return &Refusal{evidence.CodeConflict, "payload.kid", fmt.Sprintf("the key was revoked at position %d already", target.RevokedAt)}
@@ -168,6 +191,14 @@ func (r *Registry) Apply(s *evidence.Statement, position uint64) error {
 		}
 		r.keys[e.Key.KID()] = &Key{Public: e.Key, Holder: e.Member, Enrolment: e, EnrolledBy: s.Issuer, EnrolledAt: position}
 		r.members[e.Member] = s.Issuer
+	case evidence.TypePasskey:
+		if err := r.applyPasskey(s, position); err != nil {
+			return err
+		}
+	case evidence.TypeCertificate:
+		if err := r.applyCertificate(s, position); err != nil {
+			return err
+		}
 	case evidence.TypeRevocation:
 		rev, err := evidence.ParseRevocation(s.Payload)
 		if err != nil {
@@ -180,6 +211,10 @@ func (r *Registry) Apply(s *evidence.Statement, position uint64) error {
 		revoked := *old
 		revoked.Revoked, revoked.RevokedAt, revoked.Reason = true, position, rev.Reason
 		r.keys[rev.KID] = &revoked
+	case evidence.TypeKeyChange:
+		if err := r.applyKeyChange(s, position); err != nil {
+			return err
+		}
 	}
 	d := s.Digest()
 	r.hash = evidence.SumSHA256(append(append([]byte{}, r.hash[:]...), d[:]...))
