@@ -3,6 +3,7 @@
 //
 //	New ─► institution init (a process each) ─► alliance genesis ─► institution join
 //	Start ─► zhenglian node (a process each) ─► ready
+//	AddPortal ─► institution portal; Start ─► zhenglian portal ─► ready
 //	Stop, Kill ─► SIGTERM, SIGKILL
 //
 // This process never opens an institution's home: it starts programs that each
@@ -24,9 +25,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
 
 	"github.com/zhenglian/zhenglian/evidence"
 )
@@ -56,6 +55,8 @@ type Config struct {
 type Alliance struct {
 	cfg   Config
 	Nodes []*Node
+	// Portals that AddPortal made.
+	Portals []*Portal
 	// Genesis is the path of alliance.json, Policy of the trust policy.
 	Genesis, Policy string
 	Alliance        *evidence.Alliance
@@ -64,18 +65,11 @@ type Alliance struct {
 // Node is one institution's node.
 type Node struct {
 	Spec
-	Home    string
-	API     string // base URL
-	Peer    string // host:port
-	P2P     string // host:port
-	LogFile string
-	binary  string
-	env     []string
-
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error
+	Home string
+	API  string // base URL
+	Peer string // host:port
+	P2P  string // host:port
+	process
 }
 
 // New founds the alliance: homes, keys, genesis, joined.
@@ -96,8 +90,9 @@ func New(ctx context.Context, cfg Config) (*Alliance, error) {
 	genesis := []string{"alliance", "genesis", "--name", cfg.Name, "--slug", cfg.Slug, "--out", a.Genesis}
 	for i, s := range cfg.Institutions {
 		p := ports[3*i:]
-		n := &Node{Spec: s, Home: filepath.Join(cfg.Dir, s.ID), API: "http://" + p[0], Peer: p[1], P2P: p[2],
-			LogFile: filepath.Join(cfg.Dir, s.ID+".log"), binary: cfg.Binary, env: cfg.Env}
+		n := &Node{Spec: s, Home: filepath.Join(cfg.Dir, s.ID), API: "http://" + p[0], Peer: p[1], P2P: p[2]}
+		n.process = process{what: "node of " + s.ID, LogFile: filepath.Join(cfg.Dir, s.ID+".log"), ready: n.API + "/readyz",
+			binary: cfg.Binary, env: cfg.Env, args: []string{"node", "--home", n.Home}}
 		args := append([]string{"institution", "init", "--home", n.Home, "--id", s.ID, "--name", s.Name, "--kind", string(s.Kind),
 			"--api", n.API, "--peer", n.Peer, "--p2p", n.P2P}, s.Args...)
 		if _, err := Run(ctx, cfg.Binary, cfg.Env, args...); err != nil {
@@ -225,9 +220,12 @@ func (a *Alliance) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// Stop stops every node and waits for it.
+// Stop stops every portal and node and waits for it.
 func (a *Alliance) Stop() error {
 	var errs []error
+	for _, p := range a.Portals {
+		errs = append(errs, p.Stop())
+	}
 	for _, n := range a.Nodes {
 		n.signal(syscall.SIGTERM)
 	}
@@ -245,130 +243,6 @@ func (a *Alliance) Node(id string) *Node {
 		}
 	}
 	return nil
-}
-
-// Start starts the node's process; its log is appended to LogFile.
-func (n *Node) Start(ctx context.Context, env ...string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cmd != nil {
-		return fmt.Errorf("the node of %s runs already", n.ID)
-	}
-	log, err := os.OpenFile(n.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	cmd := Command(context.WithoutCancel(ctx), n.binary, append(append([]string{}, n.env...), env...), "node", "--home", n.Home)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr.Setpgid = true // a Ctrl-C in the terminal is for us to pass on
-	if err := cmd.Start(); err != nil {
-		return errors.Join(fmt.Errorf("starting the node of %s: %w", n.ID, err), log.Close())
-	}
-	n.cmd, n.done, n.err = cmd, make(chan struct{}), nil
-	go func(done chan struct{}) { // ends with the process, which Stop and Kill wait for
-		err := cmd.Wait()
-		n.mu.Lock()
-		n.err = errors.Join(err, log.Close())
-		n.cmd = nil
-		n.mu.Unlock()
-		close(done)
-	}(n.done)
-	return nil
-}
-
-// PID returns the process's number, 0 when it does not run.
-func (n *Node) PID() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cmd == nil {
-		return 0
-	}
-	return n.cmd.Process.Pid
-}
-
-func (n *Node) signal(s syscall.Signal) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cmd != nil {
-		_ = n.cmd.Process.Signal(s) // gone already is as well
-	}
-}
-
-// stopTime is how long a node may take to stop before it is killed.
-const stopTime = 20 * time.Second
-
-// Stop asks the node to stop and waits. The error says how it ended when that
-// was not by its own will.
-func (n *Node) Stop() error {
-	n.mu.Lock()
-	done := n.done
-	n.mu.Unlock()
-	if done == nil {
-		return nil
-	}
-	n.signal(syscall.SIGTERM)
-	select {
-	case <-done:
-	case <-time.After(stopTime):
-		n.signal(syscall.SIGKILL)
-		<-done
-		return fmt.Errorf("the node of %s did not stop in %s and was killed", n.ID, stopTime)
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.err != nil {
-		return fmt.Errorf("node of %s: %w; see %s", n.ID, n.err, n.LogFile)
-	}
-	return nil
-}
-
-// Kill ends the node as a power cut would, and waits.
-func (n *Node) Kill() {
-	n.mu.Lock()
-	done := n.done
-	n.mu.Unlock()
-	if done == nil {
-		return
-	}
-	n.signal(syscall.SIGKILL)
-	<-done
-}
-
-// WaitReady returns when the node says it is ready, or an error when it ends
-// before, with the last lines of its log.
-func (n *Node) WaitReady(ctx context.Context) error {
-	n.mu.Lock()
-	done := n.done
-	n.mu.Unlock()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.API+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the node of %s is not ready: %w; see %s", n.ID, ctx.Err(), n.LogFile)
-		case <-done:
-			return fmt.Errorf("the node of %s ended: %s", n.ID, n.LogTail(5))
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// LogTail returns the last lines of the node's log.
-func (n *Node) LogTail(lines int) string {
-	data, err := os.ReadFile(n.LogFile)
-	if err != nil {
-		return err.Error()
-	}
-	all := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // Status asks the node where it stands; the answer is its /api/v1/status.

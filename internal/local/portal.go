@@ -1,0 +1,42 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+)
+
+// Portal is an institution's portal, a process beside its node. Browsers reach
+// it at localhost, where they give keys and passkeys without a certificate.
+type Portal struct {
+	Institution string
+	Origin      string // http://localhost:PORT
+	process
+}
+
+// AddPortal prepares the portal of an institution: its settings with a
+// demonstration's identities, and at a CA institution its authority. Start
+// starts it.
+func (a *Alliance) AddPortal(ctx context.Context, id string) (*Portal, error) {
+	n := a.Node(id)
+	if n == nil {
+		return nil, fmt.Errorf("%q is no institution of the alliance", id)
+	}
+	ports, err := freePorts("127.0.0.1", 1)
+	if err != nil {
+		return nil, err
+	}
+	_, port, err := net.SplitHostPort(ports[0])
+	if err != nil {
+		return nil, err
+	}
+	origin := "http://localhost:" + port
+	if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, "institution", "portal", "--home", n.Home, "--listen", ports[0], "--origin", origin, "--demonstration"); err != nil {
+		return nil, err
+	}
+	p := &Portal{Institution: id, Origin: origin, process: process{what: "portal of " + id, LogFile: filepath.Join(a.cfg.Dir, id+"-portal.log"),
+		ready: origin + "/readyz", binary: a.cfg.Binary, env: a.cfg.Env, args: []string{"portal", "--home", n.Home}}}
+	a.Portals = append(a.Portals, p)
+	return p, nil
+}
