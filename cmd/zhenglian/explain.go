@@ -138,9 +138,10 @@ func homeSentences() map[institution.ErrorCode][2]string {
 		institution.CodeOtherAlliance: {"本目录已属于另一个联盟", "为另一个联盟另建目录"},
 		institution.CodeNotJoined:     {"本机构尚未加入联盟", "运行 `zhenglian institution join --home DIR alliance.json`"},
 		institution.CodeConfig:        {"设置文件读不懂，或某项的值类型不对", "文字加引号，数字不加；每一项在文件的注释中有说明"},
-		institution.CodeConfigUnknown: {"没有这个设置项", "每一项在 `institution init` 写出的 node.toml 的注释中有说明"},
-		institution.CodeConfigValue:   {"设置项的值不对", "每一项在 `institution init` 写出的 node.toml 的注释中有说明"},
+		institution.CodeConfigUnknown: {"没有这个设置项", "每一项在 node.toml 和 portal.toml 的注释中有说明"},
+		institution.CodeConfigValue:   {"设置项的值不对", "每一项在 node.toml 和 portal.toml 的注释中有说明"},
 		institution.CodeUnknownPeer:   {"不是联盟中的其他机构", ""},
+		institution.CodePortal:        {"portal.toml 写不成，没有改动", "已有的文件请直接编辑"},
 		institution.CodePeerKey:       {"对方的 TLS 密钥不是它应有的", "核对双方的 alliance.json 和 node.toml 中 [peers] 的地址"},
 	}
 }

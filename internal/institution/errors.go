@@ -19,11 +19,12 @@ const (
 	CodeOtherSelf     ErrorCode = "other-descriptor"   // the alliance has this id with another descriptor
 	CodeOtherAlliance ErrorCode = "already-joined"     // Join: it belongs to another alliance
 	CodeNotJoined     ErrorCode = "not-joined"         // the operation needs alliance.json
-	CodeConfig        ErrorCode = "bad-settings"       // node.toml cannot be read
+	CodeConfig        ErrorCode = "bad-settings"       // node.toml or portal.toml cannot be read
 	CodeConfigUnknown ErrorCode = "unknown-setting"    // Subject, in node.toml or the environment, is no setting
 	CodeConfigValue   ErrorCode = "bad-setting"        // Subject has a value that it cannot have
 	CodeUnknownPeer   ErrorCode = "unknown-peer"       // not an institution of the alliance
 	CodeTSA           ErrorCode = "bad-tsa"            // the timestamp authority's files, or those of one to ask
+	CodePortal        ErrorCode = "portal-exists"      // MakePortal: there is a portal.toml already
 	CodePeerKey       ErrorCode = "peer-key-not-known" // a TLS peer with a key of nobody, or somebody else's
 )
 

@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/signing"
 )
 
 // PortalConfig is what portal.toml says; the comments are in that file.
@@ -203,3 +205,30 @@ func (h *Home) PortalDir(c PortalConfig) string {
 
 // IsCA reports whether the institution enrols members and issues certificates.
 func (h *Home) IsCA() bool { return h.Descriptor.Kind == evidence.KindCA }
+
+// MakePortal writes HOME/portal.toml, every setting explained in it, for a
+// portal that listens at one address and is reached by browsers at origin. It
+// replaces no file.
+func MakePortal(home, listen, origin string, demonstration bool) error {
+	h, err := OpenPublic(home)
+	if err != nil {
+		return err
+	}
+	c := PortalConfig{Listen: listen, Origin: origin}
+	path := filepath.Join(home, portalFile)
+	if err := checkHostPort(listen); err != nil {
+		return &Error{Code: CodeConfigValue, Path: path, Subject: "listen", Reason: fmt.Sprintf("%q is no address to listen on", listen), Hint: `write it like "127.0.0.1:8450" or ":443"`, Err: err}
+	}
+	if setting, reason, hint := c.checkOrigin(); setting != "" {
+		return &Error{Code: CodeConfigValue, Path: path, Subject: setting, Reason: setting + " " + reason, Hint: hint}
+	}
+	text := strings.NewReplacer(
+		`listen = "127.0.0.1:8450"`, fmt.Sprintf("listen = %q", listen),
+		`origin = "http://localhost:8450"`, fmt.Sprintf("origin = %q", origin),
+		"\ndemonstration = false\n", fmt.Sprintf("\ndemonstration = %t\n", demonstration),
+	).Replace(string(portalTemplate))
+	if err := signing.CreateFile(filepath.Join(h.Path, portalFile), []byte(text), 0o600); err != nil {
+		return &Error{Code: CodePortal, Path: path, Reason: "the settings of the portal cannot be written", Hint: "edit the file that is there", Err: err}
+	}
+	return nil
+}
