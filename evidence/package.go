@@ -45,6 +45,11 @@ const (
 	RoleEnrolmentReceipt  Role = "enrolment-receipt"   // members/<kid>.enrolment.<institution>.cose
 	RoleRevocation        Role = "revocation"          // members/<kid>.revocation.cose
 	RoleRevocationReceipt Role = "revocation-receipt"  // members/<kid>.revocation.<institution>.cose
+	RolePasskey           Role = "passkey"             // members/<kid>.passkey.cose
+	RolePasskeyReceipt    Role = "passkey-receipt"     // members/<kid>.passkey.<institution>.cose
+	RoleIssuance          Role = "issuance"            // certificates/<sha256>.cose
+	RoleIssuanceReceipt   Role = "issuance-receipt"    // certificates/<sha256>.<institution>.cose
+	RoleCertificate       Role = "certificate"         // certificates/<sha256>.pem
 	RoleHead              Role = "head"                // heads/<institution>.cose
 	RoleCheckpoint        Role = "checkpoint"          // checkpoints/<size>
 	RoleTimestamp         Role = "timestamp"           // timestamps/<size>.<authority>.tsr
@@ -148,7 +153,7 @@ type packagePath struct {
 	n    int    // step
 	i    int    // object
 	inst string // institution or timestamp authority
-	kid  Digest
+	kid  Digest // or, under certificates/, the digest of the certificate
 	size uint64
 }
 
@@ -186,6 +191,8 @@ func parsePackagePath(path string) (p packagePath, ok bool) {
 		return p, ok && found && p.i >= 1 && p.i <= MaxObjects && fmt.Sprintf("%02d", p.i) == nn && SafeFileName(name) == name
 	case "members":
 		return parseMemberPath(base)
+	case "certificates":
+		return parseCertificatePath(base)
 	case "heads":
 		p.role = RoleHead
 		inst, found := strings.CutSuffix(base, ".cose")
@@ -247,6 +254,11 @@ func parseMemberPath(base string) (p packagePath, ok bool) {
 		p.role = RoleRevocation
 		if receipt {
 			p.role = RoleRevocationReceipt
+		}
+	case "passkey":
+		p.role = RolePasskey
+		if receipt {
+			p.role = RolePasskeyReceipt
 		}
 	default:
 		return p, false

@@ -162,6 +162,10 @@ func (p *Package) file(parsed packagePath, path string) {
 		put("enrolment of " + parsed.kid.String())
 	case RoleRevocation, RoleRevocationReceipt:
 		put("revocation of " + parsed.kid.String())
+	case RolePasskey, RolePasskeyReceipt:
+		put("passkey of " + parsed.kid.String())
+	case RoleIssuance, RoleIssuanceReceipt:
+		put("issuance of " + parsed.kid.String())
 	}
 }
 

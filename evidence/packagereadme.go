@@ -15,7 +15,8 @@ objects/       证据文件原件，按步骤分文件夹
 manifests/     存证清单（JSON 文本，可直接阅读）
 statements/    存证记录（COSE_Sign1，RFC 9052）
 receipts/      各机构的回执（RFC 9942）
-members/       存证人密钥的登记（及注销）记录与回执
+members/       存证人密钥（及通行密钥）的登记、注销记录与回执
+certificates/  存证人的数字证书及其签发记录与回执；没有证书则无此文件夹
 heads/         各机构签名的事务摘要：共有几步、最后一步是哪一条
 checkpoints/   日志检查点（C2SP tlog-checkpoint，附各机构签名）
 timestamps/    时间戳（RFC 3161）；取得了时间戳才有此文件夹
@@ -51,7 +52,10 @@ objects/       the evidence files, one folder a step
 manifests/     the manifests (JSON, readable as text)
 statements/    the signed statements (COSE_Sign1, RFC 9052)
 receipts/      each institution's receipt (RFC 9942)
-members/       statements that enrolled (or revoked) the signers' keys, with receipts
+members/       statements that enrolled (or revoked) the signers' keys and passkeys,
+               with receipts
+certificates/  the signers' certificates and the statements that registered them,
+               with receipts; only where there are any
 heads/         signed by each institution: how many steps the matter has, and the last
 checkpoints/   checkpoints of the log (C2SP tlog-checkpoint) with cosignatures
 timestamps/    timestamp tokens (RFC 3161); only where an authority gave any

@@ -141,7 +141,11 @@ func (p *PackageWriter) AddObject(n, i int, r io.Reader) error {
 }
 
 func (p *PackageWriter) addRegistration(kid Digest, kind string, statement []byte, receipts map[string][]byte) error {
-	base := "members/" + kid.String() + "." + kind
+	return p.addStatement("members/"+kid.String()+"."+kind, statement, receipts)
+}
+
+// addStatement adds base.cose and base.<institution>.cose.
+func (p *PackageWriter) addStatement(base string, statement []byte, receipts map[string][]byte) error {
 	if err := p.add(base+".cose", statement); err != nil {
 		return err
 	}
