@@ -33,9 +33,15 @@ type Config struct {
 
 	Consensus stded25519.PrivateKey // votes on blocks
 	NodeKey   stded25519.PrivateKey // names the node to CometBFT's peers
-	Receipts  []evidence.Signer     // sign roots, in the descriptor's order
-	Cosign    evidence.Signer       // cosigns checkpoints
-	Attest    evidence.Signer       // signs trail heads
+	// Receipts sign roots, Cosign the checkpoints, Attest the trail heads. Which of
+	// them counts for a size of the log the registry says; they may be of any
+	// generation, and those that it names and that are not here Signer finds.
+	Receipts []evidence.Signer
+	Cosign   evidence.Signer
+	Attest   evidence.Signer
+	// Signer finds a private key of this institution that its own statement put in
+	// place since the node started; nil: none is looked for.
+	Signer func(use evidence.KeyUse, kid evidence.Digest) (evidence.Signer, error)
 
 	PeerListener net.Listener // other institutions' nodes come in here
 	PeerTLS      *tls.Config  // server side, requires a pinned client certificate
@@ -72,6 +78,7 @@ type Node struct {
 	machine  *machine
 	pool     *pool
 	witness  *witness
+	ring     ring
 	peers    *peers
 	disk     *disk
 	stamps   stamps
@@ -145,6 +152,8 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n.disk = &disk{dir: cfg.Dir, reserve: cfg.DiskReserve, log: cfg.Log}
 	n.verifier = &verifier{reg: reg, ed: sigbatch.New(sigbatch.Config{KeyCache: 1 << 17, Parallel: 1}), parallel: runtime.GOMAXPROCS(0)}
+	n.ring.add(cfg.Receipts...)
+	n.ring.add(cfg.Cosign, cfg.Attest)
 	n.witness = newWitness(n)
 	n.peers = newPeers(n)
 	return n, n.openStores()
@@ -277,7 +286,7 @@ func (n *Node) start(ctx context.Context) error {
 	if err := n.startComet(); err != nil {
 		return err
 	}
-	if err := n.witness.resign(); err != nil {
+	if err := n.witness.resign(); n.keyTrouble(err) != nil {
 		return err
 	}
 	n.started.Store(true)
@@ -348,11 +357,17 @@ func (n *Node) afterCommit(a *applied) {
 // while it signs are covered by the next signature: a later root serves every
 // earlier statement.
 func (n *Node) runSigner(ctx context.Context) error {
+	again := time.NewTimer(0) // resign may have lacked a key
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.signWake:
+		case <-again.C:
+			if !n.ring.missing.Load() {
+				continue
+			}
 		}
 		cur := n.machine.cur.Load()
 		b, ok, err := n.idx.boundaryAt(cur.Size)
@@ -362,8 +377,11 @@ func (n *Node) runSigner(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		if err := n.witness.sign(b); err != nil {
+		if err := n.keyTrouble(n.witness.sign(b)); err != nil {
 			return err
+		}
+		if n.ring.missing.Load() {
+			again.Reset(keyRetry)
 		}
 	}
 }

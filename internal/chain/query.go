@@ -322,9 +322,9 @@ func (n *Node) cosigned(b boundary) (evidence.CosignedCheckpoint, error) {
 		return c, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(sigs)) {
-		keys, err := n.alliance.Institution(id).PublicKeys(evidence.UseCosign)
-		if err != nil {
-			return c, err
+		keys := n.reg.InstitutionKeys(id, evidence.UseCosign, b.Size)
+		if len(keys) == 0 {
+			return c, &DamagedError{"index", fmt.Sprintf("%s signed size %d and has no cosigning key for it", id, b.Size)}
 		}
 		name := n.alliance.CosignerName(id)
 		c.Cosignatures = append(c.Cosignatures, evidence.Cosignature{Name: name, KeyID: evidence.CosignerKeyID(name, keys[0]), Time: sigs[id].Cosig.Time, Signature: sigs[id].Cosig.Signature})
@@ -468,8 +468,12 @@ func (n *Node) TrailHead(trail evidence.Digest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	attest, err := n.signer(evidence.UseAttest, v.Size)
+	if err != nil {
+		return nil, err
+	}
 	return evidence.TrailHead{Institution: n.id, IssuedAt: v.Time.Unix(), Trail: trail, Count: uint64(len(v.Positions)),
-		Last: v.Entries[len(v.Entries)-1], Checkpoint: v.Checkpoint}.Sign(n.cfg.Attest)
+		Last: v.Entries[len(v.Entries)-1], Checkpoint: v.Checkpoint}.Sign(attest)
 }
 
 // KeyPositions returns up to limit positions, from one on, that a key registered.

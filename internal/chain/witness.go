@@ -148,11 +148,20 @@ func (w *witness) advance() {
 
 func (w *witness) finalSize() uint64 { return w.final.load() }
 
-// sign makes and spreads this institution's signatures over a new root, and
-// takes in what peers sent about it before.
+// sign makes and spreads this institution's signatures over a new root, with
+// the keys that count for its size, and takes in what peers sent about it
+// before. A *KeyMissingError leaves everything as it was.
 func (w *witness) sign(b boundary) error {
 	x := witnessWire{Height: b.Height, Size: b.Size}
-	for _, key := range w.n.cfg.Receipts {
+	receipts, err := w.n.signers(evidence.UseReceipt, b.Size)
+	if err != nil {
+		return err
+	}
+	cosign, err := w.n.signer(evidence.UseCosign, b.Size)
+	if err != nil {
+		return err
+	}
+	for _, key := range receipts {
 		r, err := evidence.SignRoot(key, w.n.id, w.n.origin, b.Time/1000, b.Checkpoint)
 		if err != nil {
 			return err
@@ -160,7 +169,7 @@ func (w *witness) sign(b boundary) error {
 		x.Roots = append(x.Roots, rootWire{r.Protected, r.Signature})
 	}
 	cp := evidence.CosignedCheckpoint{Origin: w.n.origin, Checkpoint: b.Checkpoint}
-	c, err := cp.Cosign(w.n.cfg.Cosign, w.n.alliance.CosignerName(w.n.id), w.n.now().Unix())
+	c, err := cp.Cosign(cosign, w.n.alliance.CosignerName(w.n.id), w.n.now().Unix())
 	if err != nil {
 		return err
 	}
@@ -227,13 +236,13 @@ func (w *witness) checkShape(from string, x witnessWire) error {
 	return nil
 }
 
-// check verifies a peer's signatures over this node's own root: a peer whose
-// root differs fails here.
+// check verifies a peer's signatures over this node's own root, by the keys that
+// count for its size: a peer whose root differs fails here, and one that signs
+// with a key it has replaced.
 func (w *witness) check(from string, x witnessWire, b boundary) error {
-	d := w.n.alliance.Institution(from)
-	receipts, err := d.PublicKeys(evidence.UseReceipt)
-	if err != nil {
-		return err
+	receipts := w.n.reg.InstitutionKeys(from, evidence.UseReceipt, b.Size)
+	if len(receipts) != len(x.Roots) {
+		return fmt.Errorf("%d root signatures, want one for each of %d receipt keys", len(x.Roots), len(receipts))
 	}
 	for i, r := range x.Roots {
 		sig, err := evidence.NewRootSignature(r.Protected, r.Signature)
@@ -247,9 +256,9 @@ func (w *witness) check(from string, x witnessWire, b boundary) error {
 			return fmt.Errorf("over the root of size %d: %w", b.Size, err)
 		}
 	}
-	cosign, err := d.PublicKeys(evidence.UseCosign)
-	if err != nil {
-		return err
+	cosign := w.n.reg.InstitutionKeys(from, evidence.UseCosign, b.Size)
+	if len(cosign) == 0 {
+		return fmt.Errorf("no cosigning key of %s is known for size %d", from, b.Size)
 	}
 	cp := evidence.CosignedCheckpoint{Origin: w.n.origin, Checkpoint: b.Checkpoint}
 	name := w.n.alliance.CosignerName(from)

@@ -32,7 +32,7 @@ func (r *Registry) checkPasskey(signer *Key, s *evidence.Statement) *Refusal {
 	if signer.Institution != evidence.KindCA {
 		return &Refusal{evidence.CodeNotAllowed, "protected.kid", "only an institution of kind ca registers passkeys"}
 	}
-	if _, ok := r.keys[p.Key.KID()]; ok {
+	if r.used(p.Key.KID()) {
 		return &Refusal{evidence.CodeConflict, "payload.key", "this key is known already"}
 	}
 	by, ok := r.members[p.Member]
