@@ -110,6 +110,26 @@ type Member struct {
 	EnrolledAt  uint64
 	Revoked     bool
 	RevokedAt   uint64
+	// Passkey is set for a passkey, which signs no statements; EnrolledAt is the
+	// position of its statement.
+	Passkey      *Passkey
+	Certificates []Certificate // of a member's key, in the order of the log
+}
+
+// Passkey is what the registry says of a passkey beside key and holder.
+type Passkey struct {
+	Credential   evidence.Digest `json:"credential"` // SHA-256 of the credential id
+	RelyingParty string          `json:"relying_party"`
+}
+
+// Certificate is the registry's entry of a certificate, whose key registers
+// nothing after the last NotAfter.
+type Certificate struct {
+	IssuedAt  uint64          `json:"issued_at"` // position of the statement
+	Serial    string          `json:"serial"`    // contents of the INTEGER, hexadecimal
+	SHA256    evidence.Digest `json:"sha256"`    // of the DER
+	NotBefore time.Time       `json:"not_before"`
+	NotAfter  time.Time       `json:"not_after"`
 }
 
 // Member looks a key up in the registry. ErrNotFound.
@@ -127,6 +147,9 @@ func (c *Client) Member(ctx context.Context, kid evidence.Digest) (*Member, erro
 			EnrolledAt  *uint64 `json:"enrolled_at"`
 			Revoked     bool    `json:"revoked"`
 			RevokedAt   *uint64 `json:"revoked_at"`
+
+			Passkey      *Passkey      `json:"passkey"`
+			Certificates []Certificate `json:"certificates"`
 		}
 		if err := readJSON(a, &v); err != nil {
 			return err
@@ -141,7 +164,7 @@ func (c *Client) Member(ctx context.Context, kid evidence.Digest) (*Member, erro
 		if !v.Genesis && v.EnrolledAt == nil || v.Revoked && v.RevokedAt == nil {
 			return errors.New("it leaves out where the key was enrolled or revoked")
 		}
-		m = &Member{Institution: a.node.institution, Key: key, Holder: v.Holder, OfNode: v.Institution, Kind: v.Kind, Assurance: v.Assurance, Demo: v.Demo, Genesis: v.Genesis, Revoked: v.Revoked}
+		m = &Member{Institution: a.node.institution, Key: key, Holder: v.Holder, OfNode: v.Institution, Kind: v.Kind, Assurance: v.Assurance, Demo: v.Demo, Genesis: v.Genesis, Revoked: v.Revoked, Passkey: v.Passkey, Certificates: v.Certificates}
 		if v.EnrolledAt != nil {
 			m.EnrolledAt = *v.EnrolledAt
 		}

@@ -1,10 +1,12 @@
 package member
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/zhenglian/zhenglian/client"
@@ -43,9 +45,12 @@ type packing struct {
 	missing map[string]bool
 }
 
+// registrations are the statements of the registry about one key.
 type registrations struct {
 	key                   *evidence.PublicKey
 	enrolment, revocation *evidence.Registration
+	passkey               *evidence.Registration                     // of a passkey, instead of an enrolment
+	certificates          map[evidence.Digest]*evidence.Registration // by the digest of the DER
 }
 
 // Package writes the evidence package of a trail as of now: all its steps, the
@@ -92,6 +97,9 @@ func (p *packing) gather(ctx context.Context) error {
 			return err
 		}
 		if err := p.signer(ctx, s.KID); err != nil {
+			return err
+		}
+		if err := p.passkey(ctx, s.Statement); err != nil {
 			return err
 		}
 	}
@@ -184,7 +192,29 @@ func (p *packing) checkpoint(ctx context.Context, after evidence.Checkpoint, own
 	return nil
 }
 
-// signer keeps the statements that enrolled and revoked a key.
+// passkey keeps the statements about the passkey that confirmed the act of a
+// manifest. One that the registry does not know is left out; verification says
+// so.
+func (p *packing) passkey(ctx context.Context, s *evidence.Statement) error {
+	if !s.Envelope() {
+		return nil
+	}
+	data, err := p.h.manifest(ctx, s)
+	if err != nil || data == nil {
+		return err
+	}
+	m, err := evidence.ParseManifest(data)
+	if err != nil || m.Act == nil || m.Act.Passkey == nil {
+		return nil // write says what is wrong with a manifest
+	}
+	if err := p.signer(ctx, m.Act.Passkey.KID); !errors.Is(err, client.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// signer keeps the statements about a key: those that enrolled, certified and
+// revoked it.
 func (p *packing) signer(ctx context.Context, kid evidence.Digest) error {
 	if p.members[kid] != nil {
 		return nil
@@ -203,8 +233,22 @@ func (p *packing) signer(ctx context.Context, kid evidence.Digest) error {
 		}
 		return reg, err
 	}
-	if !m.Genesis {
+	if m.OfNode { // its changes are in the package when there are any
+		return nil
+	}
+	switch {
+	case m.Passkey != nil:
+		if r.passkey, err = take(m.EnrolledAt); err != nil {
+			return err
+		}
+	case !m.Genesis:
 		if r.enrolment, err = take(m.EnrolledAt); err != nil {
+			return err
+		}
+	}
+	r.certificates = map[evidence.Digest]*evidence.Registration{}
+	for _, c := range m.Certificates {
+		if r.certificates[c.SHA256], err = take(c.IssuedAt); err != nil {
 			return err
 		}
 	}
@@ -296,11 +340,19 @@ func (p *packing) writeTrust(pw *evidence.PackageWriter) error {
 				return err
 			}
 		}
+		if r.passkey != nil {
+			if err := pw.AddPasskey(kid, r.passkey.Statement, r.passkey.Receipts); err != nil {
+				return err
+			}
+		}
 		if r.revocation != nil {
 			if err := pw.AddRevocation(kid, r.revocation.Statement, r.revocation.Receipts); err != nil {
 				return err
 			}
 		}
+	}
+	if err := p.writeCertificates(pw); err != nil {
+		return err
 	}
 	for _, inst := range sorted(p.trail.Heads) {
 		if err := pw.AddHead(inst, p.trail.Heads[inst].Bytes); err != nil {
@@ -333,8 +385,34 @@ func (p *packing) writeTrust(pw *evidence.PackageWriter) error {
 		}
 	}
 	for _, kid := range p.kids {
+		if p.members[kid].passkey != nil {
+			continue // its statement holds it, and it signs nothing that other tools check
+		}
 		if err := pw.AddMemberKey(p.members[kid].key); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// writeCertificates adds how the signers' certificates were registered, and the
+// certificates of this home.
+func (p *packing) writeCertificates(pw *evidence.PackageWriter) error {
+	chains, err := p.h.certificates()
+	if err != nil {
+		return err
+	}
+	for _, kid := range p.kids {
+		for _, d := range slices.SortedFunc(maps.Keys(p.members[kid].certificates), func(a, b evidence.Digest) int { return bytes.Compare(a[:], b[:]) }) {
+			c := p.members[kid].certificates[d]
+			if err := pw.AddIssuance(d, c.Statement, c.Receipts); err != nil {
+				return err
+			}
+			if chain, ok := chains[d]; ok {
+				if err := pw.AddCertificate(chain); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
