@@ -1,0 +1,14 @@
+package webtest
+
+import "github.com/zhenglian/zhenglian/internal/web"
+
+// parts are the fakes of every part there is.
+func parts(p *Portal) web.Parts {
+	return web.Parts{People: p.People}
+}
+
+// Examples gives a path for each page that has a wildcard in its pattern, so that
+// the tests of all pages can open it.
+func Examples() map[string]string {
+	return map[string]string{}
+}
