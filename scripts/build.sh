@@ -6,5 +6,6 @@ set -eu
 echo "Building bin/zhenglian and bin/zhenglian-verify (the first time takes a few minutes: it compiles and may fetch Go modules)."
 began=$(date +%s)
 mkdir -p bin
+sh scripts/wasm.sh
 "$GO" build -buildvcs="$1" -o bin/ ./cmd/...
 echo "Built in $(($(date +%s) - began)) s."
