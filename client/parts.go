@@ -40,7 +40,8 @@ func (c *Client) Parts(ctx context.Context, t *Trail, passkeys []evidence.Digest
 		}
 	}
 	for _, kid := range passkeys {
-		if err := g.signer(ctx, kid); err != nil {
+		// One that the registry does not know is left out; verification says so.
+		if err := g.signer(ctx, kid); err != nil && !errors.Is(err, ErrNotFound) {
 			return nil, fmt.Errorf("gathering passkey %s: %w", kid, err)
 		}
 	}
@@ -107,7 +108,8 @@ func (g *partsGathering) checkpoint(ctx context.Context, at evidence.Checkpoint)
 	return err
 }
 
-// signer fetches the statements that enrolled and revoked a key.
+// signer fetches the statements about a key: those that enrolled, certified and
+// revoked it.
 func (g *partsGathering) signer(ctx context.Context, kid evidence.Digest) error {
 	if g.signers[kid] {
 		return nil
@@ -125,10 +127,21 @@ func (g *partsGathering) signer(ctx context.Context, kid evidence.Digest) error 
 		}
 		return reg, err
 	}
-	if !m.Genesis {
-		if s.Enrolment, err = take(m.EnrolledAt); err != nil {
+	switch {
+	case m.Passkey != nil:
+		s.Passkey, err = take(m.EnrolledAt)
+	case !m.Genesis:
+		s.Enrolment, err = take(m.EnrolledAt)
+	}
+	if err != nil {
+		return err
+	}
+	for _, cert := range m.Certificates {
+		reg, err := take(cert.IssuedAt)
+		if err != nil {
 			return err
 		}
+		s.Certificates = append(s.Certificates, evidence.PartCertificate{SHA256: cert.SHA256, Issuance: *reg})
 	}
 	if m.Revoked {
 		if s.Revocation, err = take(m.RevokedAt); err != nil {

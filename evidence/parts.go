@@ -40,6 +40,17 @@ type PartSigner struct {
 	Key        []byte        `json:"key"`                  // SubjectPublicKeyInfo, DER
 	Enrolment  *Registration `json:"enrolment,omitempty"`  // none for a founder's key
 	Revocation *Registration `json:"revocation,omitempty"` // none when not revoked
+	// Passkey is the statement of a passkey, instead of an enrolment.
+	Passkey      *Registration     `json:"passkey,omitempty"`
+	Certificates []PartCertificate `json:"certificates,omitempty"`
+}
+
+// PartCertificate is how a signer's certificate was registered and, where it is
+// at hand, the certificate.
+type PartCertificate struct {
+	SHA256   Digest       `json:"sha256"` // of the DER
+	Issuance Registration `json:"issuance"`
+	Chain    string       `json:"chain,omitempty"` // PEM, the key's own first
 }
 
 // Plaintext is what only a member has of a package.
@@ -133,6 +144,22 @@ func (p *PackageParts) writeRest(pw *PackageWriter) error {
 				return err
 			}
 		}
+		if s.Passkey != nil {
+			if err := pw.AddPasskey(key.KID(), s.Passkey.Statement, s.Passkey.Receipts); err != nil {
+				return err
+			}
+		}
+		for _, c := range s.Certificates {
+			if err := pw.AddIssuance(c.SHA256, c.Issuance.Statement, c.Issuance.Receipts); err != nil {
+				return err
+			}
+			if c.Chain == "" {
+				continue
+			}
+			if err := pw.AddCertificate([]byte(c.Chain)); err != nil {
+				return err
+			}
+		}
 		if s.Revocation != nil {
 			if err := pw.AddRevocation(key.KID(), s.Revocation.Statement, s.Revocation.Receipts); err != nil {
 				return err
@@ -172,7 +199,10 @@ func (p *PackageParts) writeRest(pw *PackageWriter) error {
 			return err
 		}
 	}
-	for _, key := range keys {
+	for i, key := range keys {
+		if p.Signers[i].Passkey != nil {
+			continue // its statement holds it, and it signs nothing that other tools check
+		}
 		if err := pw.AddMemberKey(key); err != nil {
 			return err
 		}
