@@ -56,7 +56,8 @@ type Twist struct {
 	Cosigned func(evidence.CosignedCheckpoint) evidence.CosignedCheckpoint
 	Head     func([]byte) []byte
 	Trail    func(chain.TrailView) chain.TrailView
-	Submit   func([][]byte) ([]chain.Outcome, error) // instead of registering
+	Changes  func([]chain.KeyChangeRecord) []chain.KeyChangeRecord // of institutions' keys, as it lists them
+	Submit   func([][]byte) ([]chain.Outcome, error)               // instead of registering
 	// Cut ends the connection after the statement was registered, before the
 	// answer, for so many requests.
 	Cut int
@@ -171,6 +172,46 @@ func (n *Node) cut() bool {
 func (n *Node) Alliance() *evidence.Alliance { return n.net.Alliance.Alliance }
 
 func (n *Node) Institution() string { return n.id }
+
+func (n *Node) Policy() (*evidence.Policy, error) {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	changes, err := n.net.ChangesAsOf(n.size())
+	if err != nil {
+		return nil, err
+	}
+	p, _, _ := n.net.Policy.Follow(changes)
+	return p, nil
+}
+
+func (n *Node) ReceiptKeys() []*evidence.PublicKey {
+	return []*evidence.PublicKey{n.net.Get(n.id).Receipt.Public()}
+}
+
+func (n *Node) KeyChanges(from uint64, limit int) (out []chain.KeyChangeRecord, more bool, err error) {
+	tw := n.twist()
+	for _, p := range n.net.KeyChanges() {
+		if p < from || p >= n.size() {
+			continue
+		}
+		if len(out) == limit {
+			return out, true, nil
+		}
+		raw, err := n.StatementAt(p)
+		if err != nil {
+			return nil, false, err
+		}
+		receipts, err := n.ReceiptsAt(p)
+		if err != nil {
+			return nil, false, err
+		}
+		out = append(out, chain.KeyChangeRecord{Position: p, Statement: raw, Receipts: receipts})
+	}
+	if tw.Changes != nil {
+		out = tw.Changes(out)
+	}
+	return out, false, nil
+}
 
 func (n *Node) Status() chain.Status {
 	cp := n.Checkpoint()

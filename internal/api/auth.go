@@ -53,8 +53,9 @@ func (s *Server) checkSignature(r *http.Request) (*caller, error) {
 			return nil, fail(http.StatusUnauthorized, "unknown-key", "keyid", "%s is a passkey, which signs no requests", kid)
 		}
 		// A revoked key registers nothing, but what it registered before is still its
-		// owner's to read and to hand to a court, unless somebody else may have it.
-		if m.Revoked && m.Reason == reasonKeyCompromise {
+		// owner's to read and to hand to a court, unless somebody else may have it. An
+		// institution reads everything, with the key it uses now alone.
+		if m.Revoked && (m.Institution || m.Reason == reasonKeyCompromise) {
 			return nil, fail(http.StatusUnauthorized, "revoked-key", "keyid", "%s is revoked from position %d on", kid, m.RevokedAt)
 		}
 		c.member = m

@@ -37,6 +37,11 @@ type Node interface {
 	TrailRights(trail, kid evidence.Digest) (owner bool, rights uint64, err error)
 	KeyPositions(kid evidence.Digest, from uint64, limit int) ([]uint64, error)
 	Member(kid evidence.Digest) (chain.MemberView, error)
+	// Policy follows from the genesis and the key changes in the log; KeyChanges are
+	// these; ReceiptKeys are the institution's own, present ones first.
+	Policy() (*evidence.Policy, error)
+	KeyChanges(from uint64, limit int) (changes []chain.KeyChangeRecord, more bool, err error)
+	ReceiptKeys() []*evidence.PublicKey
 	// Stamps, Timestamps and TimestampFor: tokens over checkpoints, by authority.
 	Stamps() chain.StampStatus
 	Timestamps(size uint64) (map[string][]byte, error)

@@ -66,15 +66,18 @@ type fakeNode struct {
 	alliance *evidence.Alliance
 	keys     map[string]map[string]evidence.Signer // institution → proof name
 
-	mu       sync.Mutex
-	entries  []evidence.Digest
-	raw      [][]byte
-	parsed   []*evidence.Statement
-	byID     map[evidence.Digest]uint64
-	byEntry  map[evidence.Digest]uint64
-	tree     *testonly.Tree
-	members  map[evidence.Digest]chain.MemberView
-	rights   map[[2]evidence.Digest]uint64
+	mu      sync.Mutex
+	entries []evidence.Digest
+	raw     [][]byte
+	parsed  []*evidence.Statement
+	byID    map[evidence.Digest]uint64
+	byEntry map[evidence.Digest]uint64
+	tree    *testonly.Tree
+	members map[evidence.Digest]chain.MemberView
+	rights  map[[2]evidence.Digest]uint64
+
+	oldReceiptKeys []*evidence.PublicKey
+
 	status   chain.Status
 	signed   map[uint64]evidence.CosignedCheckpoint
 	overload int           // so many Submits fail
@@ -155,6 +158,33 @@ func (n *fakeNode) revoke(key evidence.Signer, reason uint64) {
 
 func (n *fakeNode) Alliance() *evidence.Alliance { return n.alliance }
 func (n *fakeNode) Institution() string          { return "court" }
+
+func (n *fakeNode) Policy() (*evidence.Policy, error) { return evidence.PolicyFromAlliance(n.alliance) }
+
+func (n *fakeNode) ReceiptKeys() []*evidence.PublicKey {
+	keys, err := n.alliance.Institution("court").PublicKeys(evidence.UseReceipt)
+	if err != nil {
+		panic(err)
+	}
+	return append(keys, n.oldReceiptKeys...)
+}
+
+func (n *fakeNode) KeyChanges(from uint64, limit int) (out []chain.KeyChangeRecord, more bool, err error) {
+	for p, st := range n.parsed {
+		if st.ContentType != evidence.TypeKeyChange || uint64(p) < from {
+			continue
+		}
+		if len(out) == limit {
+			return out, true, nil
+		}
+		r, err := n.ReceiptsAt(uint64(p))
+		if err != nil {
+			return nil, false, err
+		}
+		out = append(out, chain.KeyChangeRecord{Position: uint64(p), Statement: n.raw[p], Receipts: r})
+	}
+	return out, false, nil
+}
 func (n *fakeNode) Status() chain.Status {
 	n.mu.Lock()
 	defer n.mu.Unlock()

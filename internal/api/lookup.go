@@ -203,6 +203,7 @@ func (s *Server) lookupRoutes() {
 		Summary:     "The registry's entry of a key",
 		Description: "Public: the registry holds no personal data. The enrolment statement's bytes and receipts are found by its position."}, s.member)
 	s.rawLookupRoutes()
+	s.keyRoutes()
 }
 
 func registered(rec chain.Record) Registered {
@@ -218,13 +219,17 @@ func (s *Server) receiptMap(position uint64) (ReceiptMap, error) {
 	if err != nil {
 		return nil, err
 	}
+	return encodeReceipts(all), nil
+}
+
+func encodeReceipts(all chain.Receipts) ReceiptMap {
 	m := make(ReceiptMap, len(all))
 	for inst, receipts := range all {
 		for _, b := range receipts {
 			m[inst] = append(m[inst], base64.StdEncoding.EncodeToString(b))
 		}
 	}
-	return m, nil
+	return m
 }
 
 type trailInput struct {

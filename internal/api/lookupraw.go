@@ -38,15 +38,15 @@ func (s *Server) rawLookupRoutes() {
 			if err != nil {
 				return fmt.Errorf("encoding the alliance: %w", err)
 			}
-			s.writePublic(w, "application/json", keysAge, b)
+			s.writePublic(w, "application/json", genesisAge, b)
 			return nil
 		})
 	s.handle(huma.Operation{OperationID: "get-policy", Method: http.MethodGet, Path: "/api/v1/policy", Tags: []string{tagLog},
-		Summary:     "The trust policy that follows from the genesis",
-		Description: "What verify takes as its policy. Trust it only after comparing the alliance id with one you have from elsewhere.",
+		Summary:     "The trust policy that follows from the genesis and the key changes in the log",
+		Description: "What verify takes as its policy: each institution's keys, past and present, with the sizes of the log they count for. It is this node's word. To have it proven, start from the genesis and follow /api/v1/key-changes, as `zhenglian alliance policy` does.",
 		Responses:   binaryAnswer("application/json", "The policy")},
 		func(w http.ResponseWriter, _ *http.Request) error {
-			p, err := evidence.PolicyFromAlliance(s.node.Alliance())
+			p, err := s.node.Policy()
 			if err != nil {
 				return fmt.Errorf("deriving the policy: %w", err)
 			}

@@ -42,8 +42,8 @@ func (s *Server) scrapiRoutes() {
 		Responses: answers(answer("200", "The receipt", typeCOSE, typeReceipt),
 			answer("302", "Still running: ask at Location again"))}, s.entry)
 	s.handle(huma.Operation{OperationID: "scrapi-keys", Method: http.MethodGet, Path: "/.well-known/scitt-keys", Tags: []string{tagSCRAPI},
-		Summary:     "The keys this institution signs receipts with",
-		Description: "COSE_KeySet (RFC 9052 section 7). SM2 has no registered COSE key type: an SM2 receipt key stands in /api/v1/policy alone.",
+		Summary:     "The keys this institution signs receipts with, and those it signed with before",
+		Description: "COSE_KeySet (RFC 9052 section 7), the present ones first. The sizes of the log that each counts for are in /api/v1/policy. SM2 has no registered COSE key type: an SM2 receipt key stands in /api/v1/policy alone.",
 		Responses:   answers(answer("200", "COSE_KeySet", typeCBOR))}, s.keys)
 	s.handle(huma.Operation{OperationID: "scrapi-key", Method: http.MethodGet, Path: "/.well-known/scitt-keys/{kid}", Tags: []string{tagSCRAPI},
 		Summary:    "One receipt key of this institution",
@@ -194,23 +194,16 @@ func (s *Server) entryReceipts(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, m)
 }
 
-// receiptKeys are those of this institution that COSE_Key can express.
-func (s *Server) receiptKeys() ([]*evidence.PublicKey, error) {
-	own := s.node.Alliance().Institution(s.node.Institution())
-	if own == nil {
-		return nil, fmt.Errorf("institution %q is not in the alliance", s.node.Institution())
-	}
-	all, err := own.PublicKeys(evidence.UseReceipt)
-	if err != nil {
-		return nil, fmt.Errorf("reading the receipt keys: %w", err)
-	}
+// receiptKeys are those of this institution that COSE_Key can express, past
+// ones too: receipts over old roots stay as they were signed.
+func (s *Server) receiptKeys() []*evidence.PublicKey {
 	var out []*evidence.PublicKey
-	for _, k := range all {
+	for _, k := range s.node.ReceiptKeys() {
 		if k.Algorithm() != evidence.SM2SM3 {
 			out = append(out, k)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // coseKey is RFC 9053 §7: OKP with Ed25519, or EC2 with P-256.
@@ -223,16 +216,17 @@ func coseKey(k *evidence.PublicKey) map[int]any {
 	return map[int]any{1: 2, 2: kid[:], 3: -7, -1: 1, -2: raw[1:33], -3: raw[33:]}
 }
 
-const keysAge = "public, max-age=3600"
+const (
+	genesisAge = "public, max-age=3600"
+	// keysAge is short: a replaced key signs no more from one block to the next.
+	keysAge = "public, max-age=10"
+)
 
 func (s *Server) keys(w http.ResponseWriter, r *http.Request) error {
 	if _, err := offers(r, typeCBOR); err != nil {
 		return err
 	}
-	keys, err := s.receiptKeys()
-	if err != nil {
-		return err
-	}
+	keys := s.receiptKeys()
 	set := make([]map[int]any, len(keys))
 	for i, k := range keys {
 		set[i] = coseKey(k)
@@ -244,10 +238,7 @@ func (s *Server) key(w http.ResponseWriter, r *http.Request) error {
 	if _, err := offers(r, typeCBOR); err != nil {
 		return err
 	}
-	keys, err := s.receiptKeys()
-	if err != nil {
-		return err
-	}
+	keys := s.receiptKeys()
 	want, err := base64.RawURLEncoding.Strict().DecodeString(r.PathValue("kid"))
 	if err == nil {
 		for _, k := range keys {

@@ -40,6 +40,8 @@ type Institution struct {
 	Cosign    evidence.Signer
 	Statement evidence.Signer
 	Attest    evidence.Signer
+
+	older []generation
 }
 
 // Member is an enrolled member with her key.
@@ -221,7 +223,7 @@ func (a *Alliance) Receipts(position, size uint64, institutions ...string) (map[
 	}
 	out := map[string][]byte{}
 	for _, inst := range a.pick(institutions) {
-		root, err := evidence.SignRoot(inst.Receipt, inst.ID, a.Origin(), BlockTime(size-1), evidence.Checkpoint{Size: size, Root: a.RootAt(size)})
+		root, err := evidence.SignRoot(inst.At(evidence.UseReceipt, size), inst.ID, a.Origin(), BlockTime(size-1), evidence.Checkpoint{Size: size, Root: a.RootAt(size)})
 		if err != nil {
 			return nil, err
 		}
@@ -250,7 +252,7 @@ func (a *Alliance) Head(trail evidence.Digest, size uint64, institution string) 
 			h.Last = evidence.SumSHA256(a.statements[p])
 		}
 	}
-	return h.Sign(a.Get(institution).Attest)
+	return h.Sign(a.Get(institution).At(evidence.UseAttest, size))
 }
 
 // Cosigned returns the checkpoint of a size with cosignatures of the
@@ -258,7 +260,7 @@ func (a *Alliance) Head(trail evidence.Digest, size uint64, institution string) 
 func (a *Alliance) Cosigned(size uint64, institutions ...string) ([]byte, error) {
 	c := &evidence.CosignedCheckpoint{Origin: a.Origin(), Checkpoint: evidence.Checkpoint{Size: size, Root: a.RootAt(size)}}
 	for i, inst := range a.pick(institutions) {
-		sig, err := c.Cosign(inst.Cosign, a.CosignerName(inst.ID), BlockTime(size-1)+int64(i%2)+a.CosignLater)
+		sig, err := c.Cosign(inst.At(evidence.UseCosign, size), a.CosignerName(inst.ID), BlockTime(size-1)+int64(i%2)+a.CosignLater)
 		if err != nil {
 			return nil, err
 		}

@@ -230,6 +230,11 @@ func (l *ownLog) Key(_ context.Context, kid evidence.Digest) (verify.KeyStatus, 
 		return k, true, nil
 	}
 	for _, inst := range l.a.Institutions {
+		for _, g := range inst.older {
+			if g.use == evidence.UseStatement && g.signer.Public().KID() == kid {
+				return verify.KeyStatus{Key: g.signer.Public(), Holder: inst.ID, Institution: true, Kind: string(inst.Kind), Genesis: true, Revoked: true, RevokedAt: g.to - 1}, true, nil
+			}
+		}
 		if inst.Statement.Public().KID() == kid {
 			return verify.KeyStatus{Key: inst.Statement.Public(), Holder: inst.ID, Institution: true, Kind: string(inst.Kind), Genesis: true}, true, nil
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
@@ -24,14 +23,28 @@ type StampPad struct {
 }
 
 // NewStampPad makes the keys of an authority, valid from a year before Start.
-func NewStampPad() (*StampPad, error) {
+func NewStampPad() (*StampPad, error) { return NewStampPadAt(time.Unix(Start, 0).AddDate(-1, 0, 0)) }
+
+// NewStampPadAt makes the keys of an authority that begins at a time; its
+// certificates end ten years later.
+func NewStampPadAt(begin time.Time) (*StampPad, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	p := &StampPad{key: key}
-	p.cert, p.root, err = timestamp.SelfIssue(key.Public(), "示范公证处", time.Unix(Start, 0).AddDate(-1, 0, 0))
+	p.cert, p.root, err = timestamp.SelfIssue(key.Public(), "示范公证处", begin)
 	return p, err
+}
+
+// Certificate is the authority's own.
+func (p *StampPad) Certificate() *x509.Certificate { return p.cert }
+
+// OwnEntry is the authority as a policy names it by its own certificate, so that
+// no word about it rests on the signature of its root.
+func (p *StampPad) OwnEntry(id string) evidence.TimestampAuthority {
+	return evidence.TimestampAuthority{ID: id, Name: "示范公证处",
+		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw}))}
 }
 
 // Entry is the authority as a policy names it.
@@ -43,10 +56,17 @@ func (p *StampPad) Entry(id string, demonstration bool) evidence.TimestampAuthor
 // Token stamps a checkpoint's body at a time, in seconds since 1970, under a
 // policy; accuracy 0 states none.
 func (p *StampPad) Token(body string, at int64, accuracy time.Duration, policy ...int) ([]byte, error) {
-	imprint := sha256.Sum256([]byte(body))
-	stamp := &tsp.Timestamp{HashAlgorithm: crypto.SHA256, HashedMessage: imprint[:], Time: time.Unix(at, 0).UTC(), Accuracy: accuracy,
+	return p.TokenOver(crypto.SHA256, []byte(body), at, accuracy, policy...)
+}
+
+// TokenOver is Token with another digest algorithm, for the imprint and the
+// signature.
+func (p *StampPad) TokenOver(hash crypto.Hash, data []byte, at int64, accuracy time.Duration, policy ...int) ([]byte, error) {
+	h := hash.New()
+	h.Write(data)
+	stamp := &tsp.Timestamp{HashAlgorithm: hash, HashedMessage: h.Sum(nil), Time: time.Unix(at, 0).UTC(), Accuracy: accuracy,
 		Policy: asn1.ObjectIdentifier(policy), AddTSACertificate: true}
-	response, err := stamp.CreateResponseWithOpts(p.cert, p.key, crypto.SHA256)
+	response, err := stamp.CreateResponseWithOpts(p.cert, p.key, hash)
 	if err != nil {
 		return nil, err
 	}
