@@ -185,7 +185,7 @@ func (p *PackageWriter) AddTimestamp(size uint64, authority string, token []byte
 
 // AddStatementTimestamp adds an RFC 3161 token over the statement of step n, from 1.
 func (p *PackageWriter) AddStatementTimestamp(n int, authority string, token []byte) error {
-	return p.add(fmt.Sprintf("timestamps/statements/%06d.%s.tsr", n, authority), token)
+	return p.add(StatementTimestampPath(n, authority), token)
 }
 
 // AddRenewal adds a file of a later round of timestamps (spec/timestamp.md, part 5).

@@ -150,10 +150,16 @@ func (p *Package) SHA512(ctx context.Context, name string) (sum [sha512.Size]byt
 	}
 }
 
-// Renew writes the package again on w with more files under
-// timestamps/renewals/, each by its path; w is as for NewPackageWriter. No other
-// file is altered.
-func (p *Package) Renew(w io.Writer, files map[string][]byte) error {
+// StatementTimestampPath returns the place of an authority's token over the
+// statement of step n, from 1.
+func StatementTimestampPath(n int, authority string) string {
+	return fmt.Sprintf("timestamps/statements/%06d.%s.tsr", n, authority)
+}
+
+// AddTimestamps writes the package again on w with more files under timestamps/,
+// each by its path; w is as for NewPackageWriter. No other file is altered, so
+// that what was stamped of the package stays as it was.
+func (p *Package) AddTimestamps(w io.Writer, files map[string][]byte) error {
 	out := &PackageWriter{c: NewContainerWriter(w), index: p.Index, files: map[string]int{}}
 	out.index.Files = nil
 	for _, f := range p.Index.Files {
@@ -167,8 +173,8 @@ func (p *Package) Renew(w io.Writer, files map[string][]byte) error {
 		out.list(f)
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if _, _, ok := ParseRenewalPath(name); !ok {
-			return out.fail(name, errors.New("it is no file of a renewal"))
+		if !strings.HasPrefix(name, "timestamps/") {
+			return out.fail(name, errors.New("it has no place among the timestamps"))
 		}
 		if err := out.add(name, files[name]); err != nil {
 			return err

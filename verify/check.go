@@ -21,15 +21,19 @@ type run struct {
 	log     *ownLog          // nil without Options.Log
 	steps   []*step
 	members map[evidence.Digest]*member
-	roots   map[uint64]rootSeen
-	judged  map[string]bool     // files that some rule looked at
-	damaged map[string]bool     // files whose content is not what the index says
-	altered map[string]Computed // what was computed of those
-	files   map[string]evidence.IndexFile
-	err     error // the first one of the reader
+	// passkeys and certificates of the package, the latter by the kid of their key.
+	passkeys     map[evidence.Digest]*passkey
+	certificates map[evidence.Digest][]*certified
+	roots        map[uint64]rootSeen
+	judged       map[string]bool     // files that some rule looked at
+	damaged      map[string]bool     // files whose content is not what the index says
+	altered      map[string]Computed // what was computed of those
+	files        map[string]evidence.IndexFile
+	err          error // the first one of the reader
 	// checkpoints are those that a quorum cosigned, by size.
 	checkpoints map[uint64]witnessed
-	tokens      []stamped // that verified
+	tokens      []stamped      // that count
+	rounds      map[int]*round // renewals whose list can be read, by number
 }
 
 // rootSeen is the first signed root of a size, to which all others must be equal.
@@ -44,9 +48,10 @@ type rootSeen struct {
 // reader, a failing log or an ended context; everything else is in the report.
 func Check(ctx context.Context, pkg io.ReaderAt, size int64, opts Options) (*Report, error) {
 	r := &run{
-		opts:        opts,
-		rep:         &Report{V: 1, Steps: []Step{}, Withheld: []Withheld{}, Checks: []Line{}, Unchecked: []Unchecked{}, Notices: []Notice{}, NotProven: []Reason{}},
-		members:     map[evidence.Digest]*member{},
+		opts:     opts,
+		rep:      &Report{V: 1, Steps: []Step{}, Withheld: []Withheld{}, Checks: []Line{}, Unchecked: []Unchecked{}, Notices: []Notice{}, NotProven: []Reason{}},
+		members:  map[evidence.Digest]*member{},
+		passkeys: map[evidence.Digest]*passkey{}, certificates: map[evidence.Digest][]*certified{},
 		roots:       map[uint64]rootSeen{},
 		judged:      map[string]bool{},
 		damaged:     map[string]bool{},
@@ -80,6 +85,7 @@ func Check(ctx context.Context, pkg io.ReaderAt, size int64, opts Options) (*Rep
 		return nil, err
 	}
 	r.checkMembers()
+	r.checkCertificates()
 	r.checkStatements()
 	r.checkTrail()
 	if err := r.checkOwnLog(ctx); err != nil {
@@ -87,10 +93,13 @@ func Check(ctx context.Context, pkg io.ReaderAt, size int64, opts Options) (*Rep
 	}
 	r.checkHeads()
 	r.checkCheckpoints()
-	r.checkTimestamps()
+	if err := r.checkTimestamps(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.checkTimes(ctx); err != nil {
 		return nil, err
 	}
+	r.checkValidity()
 	if err := r.checkOwnRoots(ctx); err != nil {
 		return nil, err
 	}

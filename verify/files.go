@@ -230,7 +230,7 @@ func (r *run) checkAccounted() {
 		switch f.Role {
 		case evidence.RoleReadme:
 			skip(because("unchecked-readme"))
-		case evidence.RoleTimestamp:
+		case evidence.RoleTimestamp, evidence.RoleStatementTime:
 			skip(because("unchecked-timestamp", "authority", institutionOf(f.Path)))
 		case evidence.RoleRenewal:
 			skip(because("unchecked-renewal"))

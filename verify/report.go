@@ -110,25 +110,29 @@ type Bracket struct {
 	// Token over a checkpoint that covers the step, where one verified. Only one
 	// that is no demonstration's can have made NotAfter earlier.
 	Token *StepToken `json:"token,omitempty"`
+	// OwnToken is one over the statement itself.
+	OwnToken *StepToken `json:"own_token,omitempty"`
 }
 
 // StepToken is what a timestamp token says of a step.
 type StepToken struct {
 	Authority      string `json:"authority"` // id in the policy
 	Name           string `json:"name"`
-	Size           uint64 `json:"size"` // of the checkpoint
+	Size           uint64 `json:"size"` // of the checkpoint; 0 of a token over the statement
 	NotAfter       string `json:"not_after"`
 	Demo           bool   `json:"demo"`
 	AccuracyStated bool   `json:"accuracy_stated"` // else NotAfter is the token's time as it is
 }
 
-// Timestamp is a token of the package. With Undetermined the policy knows no
-// authority of that id, and no verdict rests on the token.
+// Timestamp is a token of the package. With Undetermined no verdict rests on it:
+// the policy knows no authority of that id, or does not trust the token any more.
 type Timestamp struct {
 	Path           string  `json:"path"`
-	Authority      string  `json:"authority"`      // id, by the file's name
-	Name           string  `json:"name,omitempty"` // by the policy
-	Size           uint64  `json:"size"`           // of the checkpoint
+	Authority      string  `json:"authority"`         // id, by the file's name
+	Name           string  `json:"name,omitempty"`    // by the policy
+	Size           uint64  `json:"size"`              // of the checkpoint; 0 of a token over something else
+	Step           int     `json:"step,omitempty"`    // whose statement it is over
+	Renewal        int     `json:"renewal,omitempty"` // whose list it is over
 	Verdict        Verdict `json:"verdict"`
 	Reason         Reason  `json:"reason"`
 	Time           string  `json:"time,omitempty"`
@@ -136,6 +140,12 @@ type Timestamp struct {
 	AccuracyMillis int64   `json:"accuracy_millis,omitempty"` // absent when not stated
 	Policy         string  `json:"policy,omitempty"`          // object identifier
 	Demo           bool    `json:"demo"`
+	// CertificateEnds is when the first of the authority's certificates ends. The
+	// token is good after it too, unless the key or an algorithm falls.
+	CertificateEnds string `json:"certificate_ends,omitempty"`
+	// SeenBy is the earliest time by which a renewal shows the token to have
+	// existed.
+	SeenBy string `json:"seen_by,omitempty"`
 }
 
 // Witness is one institution's receipt for a step that verified.
@@ -191,6 +201,41 @@ type Step struct {
 	Objects    []StepObject    `json:"objects,omitempty"`
 	Authorises *Rights         `json:"authorises,omitempty"`
 	Witnesses  []Witness       `json:"witnesses"`
+	// Act is there when the manifest names an act, or the policy demands something
+	// of plain deposits.
+	Act *StepAct `json:"act,omitempty"`
+	// Certificate that the signing key had at the time, where the package shows one.
+	Certificate *StepCertificate `json:"certificate,omitempty"`
+}
+
+// StepAct is what a step does, how it was confirmed, and what the policy demands
+// of it.
+type StepAct struct {
+	Kind             string       `json:"kind"`
+	Passkey          *StepPasskey `json:"passkey,omitempty"`           // absent when it was not confirmed with one
+	MinimumAssurance int          `json:"minimum_assurance,omitempty"` // by the policy
+	PasskeyDemanded  bool         `json:"passkey_demanded,omitempty"`  // by the policy
+}
+
+// StepPasskey is the confirmation of an act.
+type StepPasskey struct {
+	KID          evidence.Digest `json:"kid"`
+	RelyingParty string          `json:"relying_party,omitempty"` // absent when its registration is not shown
+	Demo         bool            `json:"demo"`
+	Verdict      Verdict         `json:"verdict"`
+}
+
+// StepCertificate is a certificate of the signing key. Times are RFC 3339 in
+// UTC, both included.
+type StepCertificate struct {
+	SHA256      evidence.Digest `json:"sha256"` // of the DER
+	Serial      string          `json:"serial"` // contents of the INTEGER, hexadecimal
+	Institution string          `json:"institution"`
+	NotBefore   string          `json:"not_before"`
+	NotAfter    string          `json:"not_after"`
+	Shown       bool            `json:"shown"`             // it is in the package and is the one registered
+	Subject     string          `json:"subject,omitempty"` // RFC 4514, where shown
+	Chained     bool            `json:"chained"`           // an authority that the policy names issued it
 }
 
 // Fact is one entry of a manifest's maps, in the order of the names.

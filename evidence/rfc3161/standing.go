@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	CodeRevoked Code = "revoked"          // the authority's certificate was revoked, and nothing shows that the token is older
-	CodeBroken  Code = "broken-algorithm" // an algorithm of it is called broken, and nothing shows that the token is older
-	CodeExpired Code = "expired"          // asked for another time than its own: the certificate had ended by then
+	CodeRevoked     Code = "revoked"          // it is of after the authority's certificate was revoked
+	CodeCompromised Code = "compromised"      // the key may be in other hands, and nothing shows that the token is older
+	CodeBroken      Code = "broken-algorithm" // an algorithm of it is called broken, and nothing shows that the token is older
+	CodeExpired     Code = "expired"          // asked for another time than its own: the certificate had ended by then
 )
 
 // Revocation is that of a certificate, as its issuer or the verifier says
@@ -46,7 +47,8 @@ type Conditions struct {
 
 // Holds reports whether a token that Verify accepted counts, where seen is a
 // time by which it is shown, by others than its own authority, to have existed;
-// zero when nothing shows that. Errors are *Error with CodeRevoked or CodeBroken.
+// zero when nothing shows that. Errors are *Error with CodeRevoked,
+// CodeCompromised or CodeBroken.
 func (i *Info) Holds(c Conditions, seen time.Time) error {
 	older := func(than time.Time) bool { return !seen.IsZero() && seen.Before(than) }
 	for _, r := range c.Revoked {
@@ -56,7 +58,7 @@ func (i *Info) Holds(c Conditions, seen time.Time) error {
 		if r.Orderly {
 			return refuse(CodeRevoked, "the token is of %s; the certificate was revoked at %s", i.Time.Format(time.RFC3339), r.At.UTC().Format(time.RFC3339))
 		}
-		return refuse(CodeRevoked, "the certificate was revoked at %s because its key may be in other hands, and nothing else shows that the token is older", r.At.UTC().Format(time.RFC3339))
+		return refuse(CodeCompromised, "the certificate was revoked at %s because its key may be in other hands, and nothing else shows that the token is older", r.At.UTC().Format(time.RFC3339))
 	}
 	for _, b := range c.Broken {
 		for _, a := range i.Algorithms {

@@ -143,6 +143,7 @@ func (r *Renderer) step(s *verify.Step) stepView {
 		add("label.who", r.who(&s.Who))
 		add("label.time", r.bracket(&s.Time))
 		add("label.token", r.token(s.Time.Token))
+		add("label.own-token", r.token(s.Time.OwnToken))
 		add("label.clock", r.clock(&s.Time))
 	}
 	if a := s.Authorises; a != nil {
