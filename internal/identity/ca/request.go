@@ -2,13 +2,17 @@ package ca
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/url"
 
 	"github.com/emmansun/gmsm/smx509"
 
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/signing"
 )
 
 // MaxRequest bounds a certification request in bytes; usual ones have 300 to 1,000.
@@ -87,3 +91,18 @@ func ParseRequest(data []byte) (*Request, error) {
 
 // errNotOurs says that a key is none that this institution certifies.
 var errNotOurs = errors.New("this institution has enrolled no such key")
+
+// NewRequest makes a request for a key, in DER. common becomes the subject's
+// name, which the authority ignores. No two requests are alike: each has a fresh
+// urn:uuid (RFC 9562, version 4) as its alternative name.
+func NewRequest(key *signing.Key, common string) ([]byte, error) {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	fresh := &url.URL{Scheme: "urn", Opaque: fmt.Sprintf("uuid:%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])}
+	der, err := smx509.CreateCertificateRequest(rand.Reader, &smx509.CertificateRequest{Subject: pkix.Name{CommonName: common}, URIs: []*url.URL{fresh}}, key.Private())
+	if err != nil {
+		return nil, fmt.Errorf("signing a certification request: %w", err)
+	}
+	return der, nil
+}
