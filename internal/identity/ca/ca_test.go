@@ -410,6 +410,42 @@ func TestCrashAfterIntent(t *testing.T) {
 	}
 }
 
+// Two processes at the same step: one certificate remains, the other was never
+// outside of its process.
+func TestTwoProcesses(t *testing.T) {
+	h := newHouse(t, nil)
+	key, subject := h.member(t, "m:li", evidence.ES256)
+	slow := h.cfg
+	slow.Statement = &interrupted{Signer: h.chain.CA.Statement, meanwhile: func() { must(t, h.Resume(t.Context())) }}
+	second, err := ca.New(slow)
+	must(t, err)
+	e, err := second.Issue(t.Context(), request(t, key), subject, 0)
+	must(t, err)
+	kept, err := h.Register().BySerial(t.Context(), e.Serial)
+	must(t, err)
+	s, err := evidence.ParseStatement(kept.Statement)
+	must(t, err)
+	said, err := evidence.ParseCertificate(s.Payload)
+	must(t, err)
+	if h.chain.Statements() != 2 || !bytes.Equal(e.DER, kept.DER) || said.SHA256 != evidence.SumSHA256(e.DER) {
+		t.Errorf("%d statements; the certificate handed out is %x, the register's %x, the chain's %x", h.chain.Statements(), evidence.SumSHA256(e.DER), evidence.SumSHA256(kept.DER), said.SHA256)
+	}
+}
+
+// interrupted lets somebody else go first, once.
+type interrupted struct {
+	evidence.Signer
+	meanwhile func()
+}
+
+func (s *interrupted) Sign(message []byte) ([]byte, error) {
+	if f := s.meanwhile; f != nil {
+		s.meanwhile = nil
+		f()
+	}
+	return s.Signer.Sign(message)
+}
+
 type deadSigner struct{ evidence.Signer }
 
 func (deadSigner) Sign([]byte) ([]byte, error) { return nil, errors.New("the token is gone") }
