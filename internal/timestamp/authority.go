@@ -203,7 +203,8 @@ func (a *Authority) issue(q *query) ([]byte, error) {
 	if now.Error >= 0 {
 		stamp.Accuracy = now.Error.Truncate(time.Millisecond) + time.Millisecond + cut
 	}
-	response, err := stamp.CreateResponseWithOpts(a.cfg.Chain[0], a.cfg.Key, crypto.SHA256)
+	// Who asks over SHA-512 wants a token that outlives SHA-256.
+	response, err := stamp.CreateResponseWithOpts(a.cfg.Chain[0], a.cfg.Key, hash)
 	if err != nil {
 		return nil, fmt.Errorf("signing a token: %w", err)
 	}
@@ -262,9 +263,47 @@ func (a *Authority) Ready() error {
 	return err
 }
 
+// Status is how an authority stands.
+type Status struct {
+	Ready         bool
+	Reason        string // why it would refuse every query; empty when Ready
+	Demonstration bool
+	Entries       uint64        // of the register
+	Last          time.Time     // of the register's newest entry; zero when there is none
+	ClockError    time.Duration // the most that the clock can be wrong by; below zero when not known
+}
+
+// Status returns how the authority stands now, for its operator.
+func (a *Authority) Status() Status {
+	s := Status{Demonstration: a.cfg.Demonstration, ClockError: -1, Entries: a.cfg.Register.Head().Entries, Last: a.cfg.Register.Last()}
+	if a.cfg.Clock != nil {
+		if r, err := a.cfg.Clock.Now(); err == nil {
+			s.ClockError = r.Error
+		}
+	}
+	if err := a.Ready(); err != nil {
+		s.Reason = err.Error()
+		return s
+	}
+	s.Ready = true
+	return s
+}
+
 // ServeHTTP is RFC 3161 §3.4: POST of application/timestamp-query, answered with
 // application/timestamp-reply. A refusal is an answer, with status 200.
 func (a *Authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	serve(w, r, a.Respond, a.cfg.Log)
+}
+
+// Closed answers every query with the refusal systemFailure and a text, for an
+// institution whose authority cannot run now.
+func Closed(text string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serve(w, r, func([]byte) ([]byte, error) { return refusal(SystemFailure, "%s", text).encode() }, slog.New(slog.DiscardHandler))
+	})
+}
+
+func serve(w http.ResponseWriter, r *http.Request, respond func([]byte) ([]byte, error), log *slog.Logger) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		http.Error(w, "send a timestamp query with POST", http.StatusMethodNotAllowed)
@@ -283,9 +322,9 @@ func (a *Authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the query did not arrive whole", http.StatusBadRequest)
 		return
 	}
-	response, err := a.Respond(body)
+	response, err := respond(body)
 	if err != nil {
-		a.cfg.Log.Error("timestamp answer not written", "error", err)
+		log.Error("timestamp answer not written", "error", err)
 		http.Error(w, "the authority has a fault", http.StatusInternalServerError)
 		return
 	}

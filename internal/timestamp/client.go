@@ -3,6 +3,7 @@ package timestamp
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -109,9 +110,18 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 // Stamp returns a token over the imprint, SHA-256, from the first authority of
 // the list that gives one which verifies. The error joins what each of them did.
 func (c *Client) Stamp(ctx context.Context, imprint [32]byte) (Token, error) {
+	return c.StampDigest(ctx, crypto.SHA256, imprint[:])
+}
+
+// StampDigest is Stamp over another of SHA-256, SHA-384 and SHA-512, for
+// renewals.
+func (c *Client) StampDigest(ctx context.Context, hash crypto.Hash, imprint []byte) (Token, error) {
+	if !slices.Contains(digestAlgorithms(), hash) || len(imprint) != hash.Size() {
+		return Token{}, fmt.Errorf("a timestamp is over SHA-256, SHA-384 or SHA-512, not over %d bytes of %s", len(imprint), hash)
+	}
 	var failures []error
 	for i := range c.cfg.Authorities {
-		token, err := c.ask(ctx, i, imprint)
+		token, err := c.ask(ctx, i, hash, imprint)
 		if err == nil {
 			return token, nil
 		}
@@ -123,7 +133,7 @@ func (c *Client) Stamp(ctx context.Context, imprint [32]byte) (Token, error) {
 	return Token{}, errors.Join(failures...)
 }
 
-func (c *Client) ask(ctx context.Context, i int, imprint [32]byte) (Token, error) {
+func (c *Client) ask(ctx context.Context, i int, hash crypto.Hash, imprint []byte) (Token, error) {
 	r := &c.cfg.Authorities[i]
 	ctx, cancel := context.WithTimeout(ctx, r.Wait)
 	defer cancel()
@@ -132,8 +142,8 @@ func (c *Client) ask(ctx context.Context, i int, imprint [32]byte) (Token, error
 		return Token{}, fmt.Errorf("making a nonce: %w", err)
 	}
 	q := query{Version: 1, Policy: c.policy[i], Nonce: nonce, Certificates: true}
-	q.Imprint.Algorithm = pkix.AlgorithmIdentifier{Algorithm: hashOID(digestAlgorithms()[0]), Parameters: asn1.NullRawValue}
-	q.Imprint.Digest = imprint[:]
+	q.Imprint.Algorithm = pkix.AlgorithmIdentifier{Algorithm: hashOID(hash), Parameters: asn1.NullRawValue}
+	q.Imprint.Digest = imprint
 	body, err := asn1.Marshal(q)
 	if err != nil {
 		return Token{}, fmt.Errorf("encoding the query: %w", err)
@@ -146,7 +156,7 @@ func (c *Client) ask(ctx context.Context, i int, imprint [32]byte) (Token, error
 	if err != nil {
 		return Token{}, err
 	}
-	info, err := rfc3161.Verify(der, imprint, r.Trust)
+	info, err := rfc3161.VerifyDigest(der, hash, imprint, r.Trust)
 	if err != nil {
 		return Token{}, err
 	}
