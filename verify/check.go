@@ -259,6 +259,12 @@ func (r *run) notProven() {
 		}
 		add(because("not-proven-identity", "member", w.Member, "assurance", w.Assurance))
 	}
+	for i := range r.rep.Steps {
+		if a := r.rep.Steps[i].Act; a != nil && a.Passkey != nil && a.Passkey.Demo {
+			add(because("not-proven-demo-passkey"))
+			break
+		}
+	}
 	for i := range r.rep.Timestamps {
 		if t := &r.rep.Timestamps[i]; t.Demo {
 			add(because("not-proven-demo-timestamp", "authority", t.Name))

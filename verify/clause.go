@@ -15,10 +15,12 @@ const (
 	ClauseJSON       = "rfc-8785"             // one encoding of one manifest
 	ClauseCheckpoint = "c2sp-tlog-cosignature"
 	ClauseTimestamp  = "rfc-3161"
+	ClauseWebAuthn   = "webauthn-3-7.2" // assertions of passkeys
+	ClauseX509       = "rfc-5280"       // certificates
 )
 
 // Clauses lists every key that a report may cite.
 func Clauses() []string {
 	return []string{ClauseUnaltered, ClausePlatform, ClauseBefore, ClauseCOSE, ClauseEnvelope, ClauseReceipt,
-		ClauseMerkle, ClauseEncoding, ClauseJSON, ClauseCheckpoint, ClauseTimestamp}
+		ClauseMerkle, ClauseEncoding, ClauseJSON, ClauseCheckpoint, ClauseTimestamp, ClauseWebAuthn, ClauseX509}
 }

@@ -14,6 +14,7 @@ type member struct {
 	assurance   int
 	demo        bool
 	commitment  evidence.Digest
+	by          string // institution that enrolled it, by the package
 	holds       bool   // enrolment verified, or a key of the policy
 	genesis     bool   // known from the founding on
 	enrolledAt  uint64 // position; meaningless for institutions and genesis keys
@@ -69,12 +70,13 @@ func (r *run) checkMembers() {
 	for _, kid := range r.memberKIDs() {
 		r.checkEnrolment(kid)
 	}
+	r.checkPasskeys()
 	for _, kid := range r.memberKIDs() {
 		r.checkRevocation(kid)
 	}
 }
 
-// registryStatement verifies what enrolments and revocations share: form,
+// registryStatement verifies what statements of the registry share: form,
 // receipts with a quorum, and a registry subject.
 func (r *run) registryStatement(id string, at Subject, contentType string, data []byte, receipts []receiptFile) (*evidence.Statement, registered, bool) {
 	r.judged[at.Path] = true
@@ -142,7 +144,7 @@ func (r *run) checkEnrolment(kid evidence.Digest) {
 	case !reg.quorum:
 		return // its own check has said so
 	}
-	m.holds = true
+	m.holds, m.by = true, inst.ID
 	r.check("enrolment", at, Matches, because("enrolment-holds", "member", m.holder, "institution", inst.ID, "position", reg.position), ClausePlatform, ClauseBefore)
 }
 
@@ -163,8 +165,15 @@ func (r *run) checkRevocation(kid evidence.Digest) {
 	}
 	// The holder may revoke a key, with it or with another of the same holder;
 	// otherwise an institution does.
-	m := r.members[kid]
-	if by := r.members[s.KID]; by != nil && by.key != nil && m != nil && by.holder == m.holder && s.Issuer == m.holder {
+	m, k := r.members[kid], r.passkeys[kid]
+	holder := ""
+	switch {
+	case m != nil:
+		holder = m.holder
+	case k != nil:
+		holder = k.Member
+	}
+	if by := r.members[s.KID]; by != nil && by.key != nil && holder != "" && by.holder == holder && s.Issuer == holder {
 		if by.key.Verify(s.ToBeSigned(), s.Signature) != nil {
 			r.check("revocation", at, DoesNotMatch, because("registry-signature", "institution", s.Issuer), ClausePlatform, ClauseCOSE)
 			return
@@ -175,8 +184,12 @@ func (r *run) checkRevocation(kid evidence.Digest) {
 	if !reg.quorum {
 		return
 	}
-	if m != nil {
-		m.revocations = append(m.revocations, revocation{position: reg.position, path: path, reason: revocationReason(rev.Reason)})
+	found := revocation{position: reg.position, path: path, reason: revocationReason(rev.Reason)}
+	switch {
+	case m != nil:
+		m.revocations = append(m.revocations, found)
+	case k != nil:
+		k.revocations = append(k.revocations, found)
 	}
 	r.check("revocation", at, Matches, because("revocation-holds", "position", reg.position), ClausePlatform)
 }

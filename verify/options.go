@@ -62,4 +62,7 @@ type KeyStatus struct {
 	EnrolledAt  uint64          // position of the enrolment
 	Revoked     bool
 	RevokedAt   uint64 // position of the revocation
+	// Passkey is what its statement at EnrolledAt says; nil for keys that sign
+	// statements.
+	Passkey *evidence.Passkey
 }

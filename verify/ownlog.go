@@ -28,7 +28,8 @@ func (r *run) openLog(ctx context.Context) error {
 	return nil
 }
 
-// readLogKeys asks the registry about each step's signer.
+// readLogKeys asks the registry about each step's signer, and about the passkeys
+// that acts name.
 func (r *run) readLogKeys(ctx context.Context) error {
 	if r.log == nil {
 		return nil
@@ -37,12 +38,24 @@ func (r *run) readLogKeys(ctx context.Context) error {
 		if s.stmt == nil {
 			continue
 		}
-		status, known, err := r.opts.Log.Key(ctx, s.stmt.KID)
-		if err != nil {
-			return fmt.Errorf("asking the registry for key %s: %w", s.stmt.KID, err)
+		kids := []evidence.Digest{s.stmt.KID}
+		if s.index.Manifest != "" {
+			m, err := evidence.ParseManifest(r.readFile(s.index.Manifest))
+			if err == nil && m.Act != nil && m.Act.Passkey != nil {
+				kids = append(kids, m.Act.Passkey.KID)
+			}
 		}
-		if known {
-			r.log.keys[s.stmt.KID] = status
+		for _, kid := range kids {
+			if _, asked := r.log.keys[kid]; asked {
+				continue
+			}
+			status, known, err := r.opts.Log.Key(ctx, kid)
+			if err != nil {
+				return fmt.Errorf("asking the registry for key %s: %w", kid, err)
+			}
+			if known {
+				r.log.keys[kid] = status
+			}
 		}
 	}
 	return nil
@@ -55,7 +68,7 @@ func (r *run) memberFromLog(kid evidence.Digest) *member {
 		return nil
 	}
 	k, ok := r.log.keys[kid]
-	if !ok || k.Key == nil || k.Key.KID() != kid {
+	if !ok || k.Key == nil || k.Key.KID() != kid || k.Passkey != nil {
 		return nil
 	}
 	m := &member{kid: kid, key: k.Key, holder: k.Holder, kind: k.Kind, institution: k.Institution, assurance: k.Assurance,

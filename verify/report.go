@@ -233,6 +233,8 @@ type StepCertificate struct {
 	Institution string          `json:"institution"`
 	NotBefore   string          `json:"not_before"`
 	NotAfter    string          `json:"not_after"`
+	Assurance   int             `json:"assurance"`         // of the key's enrolment
+	Demo        bool            `json:"demo"`              // a demonstration identity's
 	Shown       bool            `json:"shown"`             // it is in the package and is the one registered
 	Subject     string          `json:"subject,omitempty"` // RFC 4514, where shown
 	Chained     bool            `json:"chained"`           // an authority that the policy names issued it

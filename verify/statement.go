@@ -146,6 +146,7 @@ func (r *run) checkManifest(s *step) {
 	st.Claimed, st.Witnessed = facts(m.Place.Claimed), facts(m.Place.Witnessed)
 	st.Facts = append(append(facts(m.Dimensions.Before), facts(m.Dimensions.During)...), facts(m.Dimensions.After)...)
 	r.checkPerson(s, at)
+	r.checkAct(s, at)
 	r.checkObjects(s)
 }
 

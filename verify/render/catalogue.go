@@ -97,9 +97,13 @@ func (r *Renderer) value(name, v string) string {
 		return moment(v)
 	case strings.HasSuffix(name, "_seconds"):
 		return r.duration(v)
-	case name == "assurance":
+	case name == "assurance", name == "minimum":
 		if _, ok := r.messages["assurance."+v]; ok {
 			return r.word("assurance." + v)
+		}
+	case name == "act":
+		if _, ok := r.messages["act."+v]; ok {
+			return r.word("act." + v)
 		}
 	case name == "revocation":
 		if _, ok := r.messages["revocation."+strings.ToLower(v)]; ok {

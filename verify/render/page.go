@@ -145,6 +145,8 @@ func (r *Renderer) step(s *verify.Step) stepView {
 		add("label.token", r.token(s.Time.Token))
 		add("label.own-token", r.token(s.Time.OwnToken))
 		add("label.clock", r.clock(&s.Time))
+		add("label.act", r.act(s.Act))
+		add("label.certificate", r.certificate(s.Certificate))
 	}
 	if a := s.Authorises; a != nil {
 		add("label.authorises", r.rights(a))
