@@ -52,9 +52,9 @@ func (c *Client) Parts(ctx context.Context, t *Trail, passkeys []evidence.Digest
 	if err := g.timestamps(ctx); err != nil {
 		return nil, err
 	}
-	for i := range c.policy.Institutions {
-		id := c.policy.Institutions[i].ID
-		for _, key := range c.policy.Keys(id, evidence.UseReceipt, g.parts.TreeSize) {
+	for i := range c.Policy().Institutions {
+		id := c.Policy().Institutions[i].ID
+		for _, key := range c.Policy().Keys(id, evidence.UseReceipt, g.parts.TreeSize) {
 			g.parts.InstitutionKeys[id] = append(g.parts.InstitutionKeys[id], string(key.PEM()))
 		}
 		if g.missing[id] {
