@@ -38,6 +38,9 @@ type Config struct {
 	Patience time.Duration
 	// Language of the institutions' words in errors: "en" (default) or "zh-CN".
 	Language string
+	// Remember is told the policy after each time that it took in key changes of
+	// institutions; it may keep it for the next run. Nil: it is kept in memory.
+	Remember func(*evidence.Policy)
 	Now      func() time.Time // nil: time.Now
 	Random   io.Reader        // for nonces; nil: crypto/rand.Reader
 }
@@ -45,7 +48,8 @@ type Config struct {
 // Client talks to the institutions of one alliance. It is safe for concurrent
 // use.
 type Client struct {
-	policy   *evidence.Policy
+	policy   atomic.Pointer[evidence.Policy]
+	keys     keys
 	alliance *evidence.Alliance // nil with a Policy alone
 	nodes    []*node            // in the order of institution ids
 	first    atomic.Int32       // index of the node that answered last
@@ -84,8 +88,10 @@ func New(c Config) (*Client, error) {
 	if c.Alliance != nil && c.Alliance.ID() != c.Policy.Alliance {
 		return fail("the policy is for alliance %s, the founding document for %s", c.Policy.Alliance, c.Alliance.ID())
 	}
-	cl := &Client{policy: c.Policy, alliance: c.Alliance, signer: c.Signer, http: c.HTTPClient,
+	cl := &Client{alliance: c.Alliance, signer: c.Signer, http: c.HTTPClient,
 		patience: c.Patience, language: c.Language, now: c.Now, random: c.Random}
+	cl.policy.Store(c.Policy)
+	cl.keys.remember = c.Remember
 	if cl.patience == 0 {
 		cl.patience = 30 * time.Second
 	}
@@ -138,8 +144,9 @@ func New(c Config) (*Client, error) {
 	return cl, nil
 }
 
-// Policy returns whose signatures count. The caller must not change it.
-func (c *Client) Policy() *evidence.Policy { return c.policy }
+// Policy returns whose signatures count, as far as the client has followed the
+// institutions' key changes (Follow). The caller must not change it.
+func (c *Client) Policy() *evidence.Policy { return c.policy.Load() }
 
 // Alliance returns the pinned founding document, nil with a Policy alone.
 func (c *Client) Alliance() *evidence.Alliance { return c.alliance }

@@ -165,7 +165,7 @@ func TestLyingReceipts(t *testing.T) {
 	}
 	_, err = c.Confirm(t.Context(), parsed.Digest())
 	var quorum *client.UnavailableError
-	if !errors.As(err, &quorum) || !strings.Contains(err.Error(), "is not one of the institution's") {
+	if !errors.As(err, &quorum) || !strings.Contains(err.Error(), "that the policy does not know") {
 		t.Fatalf("forged receipts of everybody: %v", err)
 	}
 }

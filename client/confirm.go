@@ -21,12 +21,28 @@ const confirmWait = 3 * time.Second
 // receipts that the institutions hold and checks each against the policy. Fewer
 // than a quorum give a *QuorumError, two roots of one size an
 // *EquivocationError, and no trace of the entry ErrNotFound.
+//
+// A receipt by a key that the policy does not know makes the client follow the
+// institutions' key changes first.
 func (c *Client) Confirm(ctx context.Context, entry evidence.Digest) (*Final, error) {
-	g := &gathering{c: c, entry: entry, receipts: map[string]*held{}, rejected: map[string]error{}, roots: map[uint64]rootSeen{}}
-	q := request{method: http.MethodGet, path: "/entries/" + entry.String() + "/receipts", accept: typeJSON}
+	return following(ctx, c, func(first bool) (*Final, bool, error) {
+		g := &gathering{c: c, policy: c.Policy(), entry: entry, receipts: map[string]*held{}, rejected: map[string]error{}, roots: map[uint64]rootSeen{}}
+		f, err := c.confirm(ctx, g, first)
+		return f, g.unknown, err
+	})
+}
+
+// confirm gathers once. With early set it does not insist where a key is not known.
+func (c *Client) confirm(ctx context.Context, g *gathering, early bool) (*Final, error) {
+	q := request{method: http.MethodGet, path: "/entries/" + g.entry.String() + "/receipts", accept: typeJSON}
 	// The one that answered last usually has all of them.
 	var first error
-	a, err := c.anyNode(ctx, q, func(a *answer) error { return g.add(a) })
+	a, err := c.anyNode(ctx, q, func(a *answer) error {
+		if err := g.add(a); !early || !g.unknown {
+			return err
+		}
+		return nil
+	})
 	if err != nil {
 		var unavailable *UnavailableError
 		if !errors.As(err, &unavailable) {
@@ -34,7 +50,7 @@ func (c *Client) Confirm(ctx context.Context, entry evidence.Digest) (*Final, er
 		}
 		first = err
 	}
-	if g.equivocation == nil && len(g.receipts) < len(c.policy.Institutions) {
+	if g.equivocation == nil && len(g.receipts) < len(g.policy.Institutions) {
 		absent := 0
 		c.each(ctx, q, confirmWait, func(n *node, other *answer, err error) bool {
 			if a != nil && n == a.node {
@@ -49,7 +65,7 @@ func (c *Client) Confirm(ctx context.Context, entry evidence.Digest) (*Final, er
 			} else if err != nil {
 				g.rejected[n.institution] = err
 			}
-			return g.equivocation == nil && len(g.receipts) < len(c.policy.Institutions)
+			return g.equivocation == nil && len(g.receipts) < len(g.policy.Institutions)
 		})
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -58,10 +74,10 @@ func (c *Client) Confirm(ctx context.Context, entry evidence.Digest) (*Final, er
 	switch {
 	case g.equivocation != nil:
 		return nil, g.equivocation
-	case len(g.receipts) < c.policy.Quorum && first != nil:
+	case len(g.receipts) < g.policy.Quorum && first != nil:
 		return nil, first
-	case len(g.receipts) < c.policy.Quorum:
-		return nil, &QuorumError{fmt.Sprintf("entry %s", entry), len(g.receipts), c.policy.Quorum, g.attempts()}
+	case len(g.receipts) < g.policy.Quorum:
+		return nil, &QuorumError{fmt.Sprintf("entry %s", g.entry), len(g.receipts), g.policy.Quorum, g.attempts()}
 	}
 	return g.final(), nil
 }
@@ -81,11 +97,13 @@ type rootSeen struct {
 // gathering collects the receipts of one entry.
 type gathering struct {
 	c            *Client
+	policy       *evidence.Policy // the same for all receipts
 	entry        evidence.Digest
 	receipts     map[string]*held
 	rejected     map[string]error // by institution that gave the answer
 	roots        map[uint64]rootSeen
 	equivocation error
+	unknown      bool // some receipt is by a key that the policy does not know
 }
 
 // receiptMap is the answer of /entries/{id}/receipts: institution to receipts.
@@ -119,7 +137,7 @@ func (g *gathering) add(a *answer) error {
 			err = fmt.Errorf("%w (and %d more)", first, wrong-1)
 		}
 		g.rejected[a.node.institution] = err
-		if len(g.receipts) < g.c.policy.Quorum {
+		if len(g.receipts) < g.policy.Quorum {
 			return err
 		}
 	}
@@ -127,8 +145,9 @@ func (g *gathering) add(a *answer) error {
 }
 
 func (g *gathering) take(inst string, data []byte) error {
-	r, err := checkReceipt(g.c.policy, inst, g.entry, data)
+	r, err := checkReceipt(g.policy, inst, g.entry, data)
 	if err != nil {
+		g.unknown = g.unknown || errors.As(err, new(*UnknownKeyError))
 		return err
 	}
 	root, err := r.Root(g.entry)
@@ -175,9 +194,9 @@ func (g *gathering) final() *Final {
 		times = append(times, h.IssuedAt)
 	}
 	slices.Sort(times)
-	f.Time = time.Unix(times[g.c.policy.Quorum-1], 0)
-	for i := range g.c.policy.Institutions {
-		if id := g.c.policy.Institutions[i].ID; g.receipts[id] == nil {
+	f.Time = time.Unix(times[g.policy.Quorum-1], 0)
+	for i := range g.policy.Institutions {
+		if id := g.policy.Institutions[i].ID; g.receipts[id] == nil {
 			f.Missing = append(f.Missing, id)
 		}
 	}
@@ -198,6 +217,9 @@ func checkReceipt(policy *evidence.Policy, inst string, entry evidence.Digest, d
 		return nil, fmt.Errorf("it is of the log %q, not %q", r.Log, policy.Origin)
 	}
 	holder, key, ok := policy.ByKID(r.KID, evidence.UseReceipt, r.Size)
+	if _, known := policy.Known(r.KID, evidence.UseReceipt); !known {
+		return nil, &UnknownKeyError{inst, evidence.UseReceipt, r.KID}
+	}
 	if !ok || holder != inst {
 		return nil, fmt.Errorf("key %s is not one of the institution's for size %d", r.KID, r.Size)
 	}
@@ -215,25 +237,35 @@ const freshWait = 300 * time.Millisecond
 // of the institutions that answer in time, with the cosignatures that verified.
 // It is what a statement names as `after`.
 func (c *Client) Checkpoint(ctx context.Context) (*evidence.CosignedCheckpoint, error) {
+	return following(ctx, c, func(first bool) (*evidence.CosignedCheckpoint, bool, error) { return c.checkpoint(ctx, first) })
+}
+
+// checkpoint asks until somebody has one that counts. With early set it stops at
+// the first round in which cosignatures were there and not enough of them.
+func (c *Client) checkpoint(ctx context.Context, early bool) (cp *evidence.CosignedCheckpoint, short bool, err error) {
 	deadline := c.now().Add(c.patience)
 	wait := backoffFirst
 	for {
 		best, rejected, err := c.latest(ctx)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if best != nil {
-			return best, nil
+			return best, false, nil
 		}
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, false, ctx.Err()
+		}
+		err = fmt.Errorf("looking for a checkpoint: %w", &UnavailableError{rejected})
+		if early && errors.As(err, new(*QuorumError)) {
+			return nil, true, err
 		}
 		pause := c.pause(wait)
 		if c.now().Add(pause).After(deadline) {
-			return nil, fmt.Errorf("looking for a checkpoint: %w", &UnavailableError{rejected})
+			return nil, false, err
 		}
 		if err := sleep(ctx, pause); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		wait = min(2*wait, backoffMost)
 	}
@@ -250,7 +282,7 @@ func (c *Client) latest(ctx context.Context) (best *evidence.CosignedCheckpoint,
 	c.each(inner, q, 10*time.Second, func(n *node, a *answer, fault error) bool {
 		var cp *evidence.CosignedCheckpoint
 		if fault == nil {
-			cp, fault = CheckCheckpoint(c.policy, a.body)
+			cp, fault = CheckCheckpoint(c.Policy(), a.body)
 		}
 		if fault != nil {
 			rejected = append(rejected, Attempt{n.institution, fault})

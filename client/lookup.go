@@ -82,18 +82,27 @@ func (c *Client) statement(ctx context.Context, entry evidence.Digest, signed bo
 // CheckpointAt returns the checkpoint of that size with the cosignatures that
 // verified; institutions that have less than a quorum of them are passed over.
 func (c *Client) CheckpointAt(ctx context.Context, size uint64) (*evidence.CosignedCheckpoint, error) {
-	var cp *evidence.CosignedCheckpoint
-	_, err := c.anyNode(ctx, request{method: http.MethodGet, path: fmt.Sprintf("/api/v1/checkpoints/%d", size), accept: "text/plain"}, func(a *answer) (err error) {
-		cp, err = CheckCheckpoint(c.policy, a.body)
+	return following(ctx, c, func(first bool) (*evidence.CosignedCheckpoint, bool, error) { return c.checkpointAt(ctx, size, first) })
+}
+
+func (c *Client) checkpointAt(ctx context.Context, size uint64, early bool) (cp *evidence.CosignedCheckpoint, short bool, err error) {
+	_, err = c.anyNode(ctx, request{method: http.MethodGet, path: fmt.Sprintf("/api/v1/checkpoints/%d", size), accept: "text/plain"}, func(a *answer) (err error) {
+		cp, err = CheckCheckpoint(c.Policy(), a.body)
+		if short = early && errors.As(err, new(*QuorumError)); short {
+			return nil
+		}
 		if err == nil && cp.Size != size {
 			err = fmt.Errorf("it sent the checkpoint of size %d", cp.Size)
 		}
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("fetching the checkpoint of size %d: %w", size, err)
+	if err == nil && short {
+		err = &QuorumError{What: fmt.Sprintf("the checkpoint of size %d", size), Need: c.Policy().Quorum}
 	}
-	return cp, nil
+	if err != nil {
+		return nil, short, fmt.Errorf("fetching the checkpoint of size %d: %w", size, err)
+	}
+	return cp, false, nil
 }
 
 // Member is the registry's entry of a key, as an institution says it. For a

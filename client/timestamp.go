@@ -24,7 +24,7 @@ type tokenWire struct {
 // one of an authority that the policy knows is the authority's own. Of others
 // nobody has said that they count. What does not hold is left out. ErrNotFound.
 func (c *Client) Timestamps(ctx context.Context, cp evidence.Checkpoint) (map[string][]byte, error) {
-	stamped := evidence.CosignedCheckpoint{Origin: c.policy.Origin, Checkpoint: cp}
+	stamped := evidence.CosignedCheckpoint{Origin: c.Policy().Origin, Checkpoint: cp}
 	imprint := sha256.Sum256([]byte(stamped.Body()))
 	out := map[string][]byte{}
 	_, err := c.anyNode(ctx, request{method: http.MethodGet, path: fmt.Sprintf("/api/v1/checkpoints/%d/timestamps", cp.Size), accept: typeJSON}, func(a *answer) error {
@@ -49,7 +49,7 @@ func (c *Client) Timestamps(ctx context.Context, cp evidence.Checkpoint) (map[st
 }
 
 func (c *Client) checkToken(t tokenWire, imprint [32]byte) error {
-	known := c.policy.TimestampAuthority(t.Authority)
+	known := c.Policy().TimestampAuthority(t.Authority)
 	var trust rfc3161.Trust
 	if known != nil {
 		trust.Anchors = []*x509.Certificate{known.X509()}

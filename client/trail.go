@@ -25,6 +25,10 @@ func (c *Client) TrailHeads(ctx context.Context, trail evidence.Digest) (map[str
 	if c.signer == nil {
 		return nil, errNoSigner
 	}
+	return following(ctx, c, func(bool) (map[string]Head, bool, error) { return c.trailHeads(ctx, trail) })
+}
+
+func (c *Client) trailHeads(ctx context.Context, trail evidence.Digest) (_ map[string]Head, unknown bool, _ error) {
 	heads := map[string]Head{}
 	var failed []Attempt
 	var denied *Problem
@@ -37,6 +41,7 @@ func (c *Client) TrailHeads(ctx context.Context, trail evidence.Digest) (map[str
 			h, err = c.checkHead(n.institution, trail, a.body)
 		}
 		if err != nil {
+			unknown = unknown || errors.As(err, new(*UnknownKeyError))
 			var p *Problem
 			if errors.As(err, &p) && p.Status < 500 && p.Status != http.StatusTooManyRequests {
 				denied = p
@@ -54,17 +59,17 @@ func (c *Client) TrailHeads(ctx context.Context, trail evidence.Digest) (map[str
 	})
 	switch {
 	case split != nil:
-		return nil, split
+		return nil, unknown, split
 	case len(heads) > 0:
-		return heads, nil
+		return heads, unknown, nil
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, unknown, ctx.Err()
 	case denied != nil && denied.Status == http.StatusNotFound:
-		return nil, ErrNotFound
+		return nil, unknown, ErrNotFound
 	case denied != nil:
-		return nil, denied
+		return nil, unknown, denied
 	}
-	return nil, fmt.Errorf("asking for the heads of trail %s: %w", trail, &UnavailableError{failed})
+	return nil, unknown, fmt.Errorf("asking for the heads of trail %s: %w", trail, &UnavailableError{failed})
 }
 
 func (c *Client) checkHead(inst string, trail evidence.Digest, data []byte) (*evidence.TrailHead, error) {
@@ -72,7 +77,10 @@ func (c *Client) checkHead(inst string, trail evidence.Digest, data []byte) (*ev
 	if err != nil {
 		return nil, err
 	}
-	holder, key, ok := c.policy.ByKID(h.KID, evidence.UseAttest, h.Size)
+	holder, key, ok := c.Policy().ByKID(h.KID, evidence.UseAttest, h.Size)
+	if _, known := c.Policy().Known(h.KID, evidence.UseAttest); !known {
+		return nil, &UnknownKeyError{inst, evidence.UseAttest, h.KID}
+	}
 	switch {
 	case h.Institution != inst || !ok || holder != inst:
 		return nil, fmt.Errorf("it sent a trail head that is not signed by its own key")
