@@ -1,0 +1,71 @@
+package webtest
+
+import "slices"
+
+// Scene is a page in one state, for the tests and the pictures of all pages.
+type Scene struct {
+	Name   string // of its picture
+	Path   string // without the language, with its query
+	Person string // who looks at it; empty: nobody
+	Status int    // what it answers; 0: 200
+}
+
+// Scenes lists every page that the site has, opened by somebody who may, and the
+// further states of pages that areas name below. A page with a wildcard needs its
+// path in Examples.
+func (p *Portal) Scenes() (scenes []Scene, missing []string) {
+	persons := map[string]string{"public": "", "signedIn": Newcomer, "member": Member, "officer": Officer, "operator": Operator}
+	examples := Examples()
+	for _, r := range p.Site.Routes() {
+		if r.Kind != "page" || r.Method != "GET" {
+			continue
+		}
+		path, wild := r.Pattern, false
+		for _, c := range r.Pattern {
+			wild = wild || c == '{'
+		}
+		if wild {
+			if path = examples[r.Pattern]; path == "" {
+				missing = append(missing, r.Pattern)
+				continue
+			}
+		}
+		scenes = append(scenes, Scene{Name: pictureName(r.Pattern), Path: path, Person: persons[r.Access]})
+	}
+	for _, s := range states() {
+		if !slices.ContainsFunc(scenes, func(o Scene) bool { return o.Name == s.Name }) {
+			scenes = append(scenes, s)
+		}
+	}
+	return scenes, missing
+}
+
+// states are pages in states that their plain address does not show.
+func states() []Scene {
+	return []Scene{
+		{Name: "home-newcomer", Path: "/", Person: Newcomer},
+		{Name: "home-member", Path: "/", Person: Member},
+		{Name: "home-operator", Path: "/", Person: Operator},
+		{Name: "problem-not-found", Path: "/no-such-page", Status: 404},
+	}
+}
+
+// pictureName of a pattern: "/keys/{kid}" is keys-kid, "/" is home.
+func pictureName(pattern string) string {
+	var out []rune
+	for _, c := range pattern {
+		switch {
+		case c == '/' && len(out) > 0:
+			out = append(out, '-')
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '-':
+			out = append(out, c)
+		}
+	}
+	for len(out) > 0 && out[len(out)-1] == '-' {
+		out = out[:len(out)-1]
+	}
+	if len(out) == 0 {
+		return "home"
+	}
+	return string(out)
+}
