@@ -55,6 +55,8 @@ const (
 	RoleTimestamp         Role = "timestamp"           // timestamps/<size>.<authority>.tsr
 	RoleStatementTime     Role = "statement-timestamp" // timestamps/statements/000001.<authority>.tsr
 	RoleRenewal           Role = "renewal"             // timestamps/renewals/<safe file name>
+	RoleKeyChange         Role = "key-change"          // keychanges/<kid>.cose
+	RoleKeyChangeReceipt  Role = "key-change-receipt"  // keychanges/<kid>.<institution>.cose
 	RoleAlliance          Role = "alliance"            // trust/alliance.json
 	RoleInstitutionKey    Role = "institution-key"     // trust/<institution>.pem, trust/<institution>.<kid>.pem
 	RoleMemberKey         Role = "member-key"          // trust/members/<kid>.pem
@@ -193,6 +195,8 @@ func parsePackagePath(path string) (p packagePath, ok bool) {
 		return parseMemberPath(base)
 	case "certificates":
 		return parseCertificatePath(base)
+	case "keychanges":
+		return parseKeyChangePath(base)
 	case "heads":
 		p.role = RoleHead
 		inst, found := strings.CutSuffix(base, ".cose")

@@ -160,6 +160,8 @@ func (p *Package) file(parsed packagePath, path string) {
 		p.byStep[parsed.n][parsed.inst] = path
 	case RoleEnrolment, RoleEnrolmentReceipt:
 		put("enrolment of " + parsed.kid.String())
+	case RoleKeyChange, RoleKeyChangeReceipt:
+		put("key change to " + parsed.kid.String())
 	case RoleRevocation, RoleRevocationReceipt:
 		put("revocation of " + parsed.kid.String())
 	case RolePasskey, RolePasskeyReceipt:

@@ -20,6 +20,9 @@ type Followed struct {
 type NotFollowed struct {
 	Statement Digest
 	Err       error
+	// Open is set when it is not refuted: keys that the policy does not know signed
+	// it or its receipts.
+	Open bool
 }
 
 // Follow takes key changes into a copy of the policy. Each must be signed by
@@ -47,12 +50,12 @@ func (p *Policy) Follow(changes []Registration) (*Policy, []Followed, []NotFollo
 		}
 		seen[d] = true
 		if len(seen) > MaxKeyChanges*MaxInstitutions {
-			refused = append(refused, NotFollowed{d, errors.New("there are more key changes than an alliance can have made")})
+			refused = append(refused, NotFollowed{d, errors.New("there are more key changes than an alliance can have made"), false})
 			break
 		}
 		switch read, err := f.read(d, c); {
 		case err != nil:
-			refused = append(refused, NotFollowed{d, err})
+			refused = append(refused, NotFollowed{d, err, false})
 		case read != nil:
 			f.changes = append(f.changes, read)
 		}
@@ -150,27 +153,33 @@ func (f *following) round(refused *[]NotFollowed) (next *Policy, worst *followed
 	f.changes = slices.DeleteFunc(f.changes, func(c *followed) bool {
 		err := next.apply(c)
 		if err != nil {
-			*refused = append(*refused, NotFollowed{c.Statement, err})
+			_, known := next.Known(c.statement.KID, UseStatement)
+			*refused = append(*refused, NotFollowed{c.Statement, err, !known})
 		}
 		return err != nil
 	})
-	least, why := 0, error(nil)
+	least, open, why := 0, false, error(nil)
 	for _, c := range f.changes {
-		have, err := f.count(next, c)
+		have, unknown, err := f.count(next, c)
 		if have < next.Quorum && (worst == nil || have < least) {
-			worst, least, why = c, have, err
+			worst, least, open, why = c, have, have+unknown >= next.Quorum, err
 		}
 	}
 	if worst != nil {
-		*refused = append(*refused, NotFollowed{worst.Statement, errors.Join(fmt.Errorf("receipts of %d institutions hold for it, and %d are needed", least, next.Quorum), why)})
+		*refused = append(*refused, NotFollowed{worst.Statement, errors.Join(fmt.Errorf("receipts of %d institutions hold for it, and %d are needed", least, next.Quorum), why), open})
 	}
 	return next, worst
 }
 
-func (f *following) count(p *Policy, c *followed) (n int, first error) {
+// count returns how many institutions' receipts hold, and how many are by keys
+// that are not known.
+func (f *following) count(p *Policy, c *followed) (n, unknown int, first error) {
 	for _, r := range c.receipts {
 		inst, key, ok := p.ByKID(r.KID, UseReceipt, r.Size)
 		if !ok || inst != r.Issuer {
+			if _, known := p.Known(r.KID, UseReceipt); !known {
+				unknown++
+			}
 			first = cmp.Or(first, fmt.Errorf("key %s is not one of %s for size %d", r.KID, r.Issuer, r.Size))
 			continue
 		}
@@ -186,7 +195,7 @@ func (f *following) count(p *Policy, c *followed) (n int, first error) {
 			n++
 		}
 	}
-	return n, first
+	return n, unknown, first
 }
 
 func (p *Policy) clone() *Policy {
@@ -241,6 +250,29 @@ func (h *KeyHistory) PolicyKeys() []PolicyKey {
 		out = append(out, pk)
 	}
 	return out
+}
+
+// KnownKey reports whether the policy has the key, for whatever purpose.
+func (p *Policy) KnownKey(kid Digest) bool {
+	for _, use := range policyUses() {
+		if _, ok := p.Known(kid, use); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// AllKeys returns an institution's keys for a use, of all sizes.
+func (p *Policy) AllKeys(inst string, use KeyUse) []*PublicKey {
+	var keys []*PublicKey
+	if i := p.Institution(inst); i != nil {
+		for j := range i.Keys {
+			if k := &i.Keys[j]; k.Use == use && k.pub != nil {
+				keys = append(keys, k.pub)
+			}
+		}
+	}
+	return keys
 }
 
 // Known reports whether the policy has the key for a use at any size, and

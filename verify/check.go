@@ -16,9 +16,10 @@ type run struct {
 	opts    Options
 	pkg     *evidence.Package
 	rep     *Report
-	policy  *evidence.Policy // whose keys to check with; nil when there are none
-	trusted bool             // the policy comes from the verifier
-	log     *ownLog          // nil without Options.Log
+	policy  *evidence.Policy         // whose keys to check with; nil when there are none
+	noted   map[evidence.Digest]bool // keys of which a notice says that they were compromised
+	trusted bool                     // the policy comes from the verifier
+	log     *ownLog                  // nil without Options.Log
 	steps   []*step
 	members map[evidence.Digest]*member
 	// passkeys and certificates of the package, the latter by the kid of their key.
@@ -80,6 +81,7 @@ func Check(ctx context.Context, pkg io.ReaderAt, size int64, opts Options) (*Rep
 		return nil, err
 	}
 	r.establishTrust()
+	r.followKeys()
 	r.readSteps()
 	if err := r.readLogKeys(ctx); err != nil {
 		return nil, err

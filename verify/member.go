@@ -102,6 +102,10 @@ func (r *run) signedByInstitution(id string, at Subject, s *evidence.Statement, 
 		return nil, false
 	}
 	name, key, found := r.policy.ByKID(s.KID, evidence.UseStatement, position)
+	if !found && r.policy.Institution(s.Issuer) != nil && r.unknownKey(s.KID) {
+		r.check(id, at, Undetermined, because("key-unknown", "institution", s.Issuer, "key", s.KID), ClausePlatform)
+		return nil, false
+	}
 	if !found {
 		r.check(id, at, DoesNotMatch, because("registry-signer-unknown"), ClausePlatform)
 		return nil, false

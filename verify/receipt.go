@@ -27,13 +27,17 @@ type receiptFile struct {
 // step is 0 for statements of the registry. position is what the index says, or
 // nil where the index says nothing.
 func (r *run) checkReceipts(at Subject, entry evidence.Digest, position *uint64, files []receiptFile) (reg registered) {
-	times := map[string]int64{} // institution → block time of its receipt
+	times := map[string]int64{}  // institution → block time of its receipt
+	unknown := map[string]bool{} // institutions whose receipt is by a key that the policy does not know
 	for _, f := range files {
 		s := at
 		s.Institution, s.Path = f.institution, f.path
 		r.judged[f.path] = true
 		rec, ok := r.checkReceipt(s, entry, position, f)
 		if !ok {
+			if rec != nil {
+				unknown[f.institution] = true
+			}
 			continue
 		}
 		if reg.seen && rec.LeafIndex != reg.position {
@@ -51,6 +55,13 @@ func (r *run) checkReceipts(at Subject, entry evidence.Digest, position *uint64,
 		return reg
 	}
 	need, have := r.policy.Quorum, len(times)
+	for inst := range times {
+		delete(unknown, inst)
+	}
+	if have < need && have+len(unknown) >= need {
+		r.check("quorum", at, Undetermined, because("quorum-unknown", "have", have, "need", need, "unknown", len(unknown)), ClauseUnaltered, ClausePlatform)
+		return reg
+	}
 	if have < need {
 		why := because("quorum-missing", "have", have, "need", need, "institutions", len(r.policy.Institutions))
 		r.check("quorum", at, DoesNotMatch, why, ClauseUnaltered, ClausePlatform)
@@ -67,7 +78,8 @@ func (r *run) checkReceipts(at Subject, entry evidence.Digest, position *uint64,
 	return reg
 }
 
-// checkReceipt verifies one receipt: its form, whose it is, its signature over
+// checkReceipt verifies one receipt; one by a key that the policy does not know
+// is returned though it is not ok. It looks at: its form, whose it is, its signature over
 // size and root that its path leads to, its place in the log, and that this root is
 // the one that every other signature in the package has at that size.
 func (r *run) checkReceipt(s Subject, entry evidence.Digest, position *uint64, f receiptFile) (*evidence.Receipt, bool) {
@@ -96,6 +108,10 @@ func (r *run) checkReceipt(s Subject, entry evidence.Digest, position *uint64, f
 		return fail(because("receipt-log", "found", rec.Log, "origin", r.policy.Origin))
 	}
 	inst, key, ok := r.policy.ByKID(rec.KID, evidence.UseReceipt, rec.Size)
+	if !ok && r.unknownKey(rec.KID) {
+		r.check("receipt", s, Undetermined, because("key-unknown", "institution", f.institution, "key", rec.KID), ClausePlatform, ClauseReceipt)
+		return rec, false
+	}
 	if !ok || inst != f.institution {
 		return fail(because("receipt-key", "institution", f.institution, "size", rec.Size))
 	}
@@ -112,6 +128,7 @@ func (r *run) checkReceipt(s Subject, entry evidence.Digest, position *uint64, f
 	if !r.sameRoot(s, rec.Size, root, rec.IssuedAt) {
 		return nil, false
 	}
+	r.noteCompromised(inst, rec.KID)
 	r.check("receipt", s, Matches, because("receipt-holds", "institution", f.institution, "position", rec.LeafIndex, "size", rec.Size, "block_time", clockText(rec.IssuedAt)), ClauseUnaltered, ClauseReceipt, ClauseMerkle)
 	return rec, true
 }

@@ -2,7 +2,9 @@ package verify
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +48,7 @@ func (r *run) checkCheckpoints() {
 
 func (r *run) checkCosignatures(at Subject, cp *evidence.CosignedCheckpoint) {
 	valid := map[string]int64{}
+	open := 0 // cosignatures by keys that the policy does not know
 	for _, sig := range cp.Cosignatures {
 		s := at
 		inst, ours := strings.CutPrefix(sig.Name, cp.Origin+"/")
@@ -58,6 +61,11 @@ func (r *run) checkCosignatures(at Subject, cp *evidence.CosignedCheckpoint) {
 		for _, key := range r.policy.Keys(inst, evidence.UseCosign, cp.Size) {
 			ok = ok || cp.VerifyCosignature(sig, key) == nil
 		}
+		if !ok && r.unknownCosigner(inst, sig) {
+			open++
+			r.check("checkpoint", s, Undetermined, because("key-unknown", "institution", inst, "key", hex.EncodeToString(sig.KeyID[:])), ClausePlatform, ClauseCheckpoint)
+			continue
+		}
 		if !ok {
 			r.check("checkpoint", s, DoesNotMatch, because("cosignature-wrong", "institution", inst), ClauseBefore, ClauseCheckpoint)
 			continue
@@ -65,6 +73,10 @@ func (r *run) checkCosignatures(at Subject, cp *evidence.CosignedCheckpoint) {
 		if t, twice := valid[inst]; !twice || sig.Time < t {
 			valid[inst] = sig.Time
 		}
+	}
+	if have, need := len(valid), r.policy.Quorum; have < need && have+open >= need {
+		r.check("checkpoint", at, Undetermined, because("quorum-unknown", "have", have, "need", need, "unknown", open), ClauseBefore, ClauseCheckpoint)
+		return
 	}
 	if have, need := len(valid), r.policy.Quorum; have < need {
 		r.check("checkpoint", at, DoesNotMatch, because("checkpoint-quorum", "have", have, "need", need), ClauseBefore, ClauseCheckpoint)
@@ -81,6 +93,14 @@ func (r *run) checkCosignatures(at Subject, cp *evidence.CosignedCheckpoint) {
 	}
 	r.checkpoints[cp.Size] = witnessed{root: cp.Root, time: first}
 	r.check("checkpoint", at, Matches, because("checkpoint-holds", "size", cp.Size, "have", len(valid), "first_time", clockText(first)), ClauseBefore, ClauseCheckpoint)
+}
+
+// unknownCosigner reports whether none of the institution's cosigning keys, at
+// whatever size, has the id that the line names.
+func (r *run) unknownCosigner(inst string, sig evidence.Cosignature) bool {
+	return !slices.ContainsFunc(r.policy.AllKeys(inst, evidence.UseCosign), func(k *evidence.PublicKey) bool {
+		return evidence.CosignerKeyID(sig.Name, k) == sig.KeyID
+	})
 }
 
 // witnessed is a checkpoint that a quorum cosigned.

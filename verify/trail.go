@@ -161,6 +161,10 @@ func (r *run) checkHeads() {
 			continue
 		}
 		inst, key, ok := r.policy.ByKID(head.KID, evidence.UseAttest, head.Size)
+		if !ok && r.unknownKey(head.KID) {
+			r.check("trail-head", at, Undetermined, because("key-unknown", "institution", h.institution, "key", head.KID), ClausePlatform)
+			continue
+		}
 		if !ok || inst != h.institution || head.Verify(key) != nil {
 			fail(because("head-signature", "institution", h.institution))
 			continue
