@@ -92,9 +92,9 @@ type Person struct {
 	Level  int    // of assurance, 0 to 3
 	Demo   bool   // a demonstration identity
 	Roles  []Role
-	// SignedOutAt ends the sessions that began before it: signing out everywhere,
-	// a lock, a recovery.
-	SignedOutAt time.Time
+	// Generation of her sessions: those of another one are over. Signing out
+	// everywhere, a lock and a recovery raise it.
+	Generation int64
 }
 
 // ErrNoPerson says that a session's person is no more, or locked out.

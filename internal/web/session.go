@@ -13,6 +13,7 @@ import (
 const (
 	sessionPerson = "person"
 	sessionSince  = "since"
+	sessionGen    = "generation"
 	sessionNotice = "notice"
 )
 
@@ -60,14 +61,15 @@ func (s session) Since() time.Time {
 }
 
 // signIn makes the session the person's, under a new cookie: who knew the one
-// before knows nothing.
-func (r *request) signIn(person string) error {
+// before knows nothing. generation is the person's at this moment.
+func (r *request) signIn(person string, generation int64) error {
 	m := r.site.sessions
 	if err := m.RenewToken(r.Context()); err != nil {
 		return fmt.Errorf("renewing the session: %w", err)
 	}
 	m.Put(r.Context(), sessionPerson, person)
 	m.Put(r.Context(), sessionSince, r.site.config.Now().UnixMilli())
+	m.Put(r.Context(), sessionGen, generation)
 	return r.identify()
 }
 
@@ -95,7 +97,7 @@ func (r *request) identify() error {
 		return r.signOut()
 	case err != nil:
 		return fmt.Errorf("looking up who is signed in: %w", err)
-	case r.session().Since().Before(p.SignedOutAt):
+	case m.GetInt64(r.Context(), sessionGen) != p.Generation:
 		return r.signOut()
 	}
 	r.person = p
