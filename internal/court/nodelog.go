@@ -112,7 +112,7 @@ func (l *NodeLog) Statement(ctx context.Context, position uint64) ([]byte, error
 }
 
 // Key implements verify.LogView. Of a member it reads the enrolment in the log,
-// which has the commitment.
+// which has the commitment, and of a passkey its registration.
 func (l *NodeLog) Key(ctx context.Context, kid evidence.Digest) (status verify.KeyStatus, known bool, err error) {
 	m, err := l.c.Member(ctx, kid)
 	if errors.Is(err, client.ErrNotFound) {
@@ -134,6 +134,12 @@ func (l *NodeLog) Key(ctx context.Context, kid evidence.Digest) (status verify.K
 	if err != nil {
 		return status, false, fmt.Errorf("reading the enrolment of key %s: %w", kid, err)
 	}
+	if m.Passkey != nil {
+		if status.Passkey, err = passkeyOf(s, kid, m); err != nil {
+			return verify.KeyStatus{}, false, fmt.Errorf("the registry contradicts the log: at position %d it %w", m.EnrolledAt, err)
+		}
+		return status, true, nil
+	}
 	if s.ContentType != evidence.TypeEnrolment {
 		return status, false, fmt.Errorf("the registry says that key %s was enrolled at %d, where there is no enrolment", kid, m.EnrolledAt)
 	}
@@ -146,4 +152,20 @@ func (l *NodeLog) Key(ctx context.Context, kid evidence.Digest) (status verify.K
 	}
 	status.Commitment = e.Commitment
 	return status, true, nil
+}
+
+// passkeyOf reads the statement that registered a passkey and compares it with
+// what the registry says.
+func passkeyOf(s *evidence.Statement, kid evidence.Digest, m *client.Member) (*evidence.Passkey, error) {
+	if s.ContentType != evidence.TypePasskey {
+		return nil, fmt.Errorf("has no registration of passkey %s", kid)
+	}
+	p, err := evidence.ParsePasskey(s.Payload)
+	if err != nil {
+		return nil, fmt.Errorf("has a passkey that cannot be read: %w", err)
+	}
+	if p.Key.KID() != kid || p.Member != m.Holder || p.Demo != m.Demo || p.RelyingParty != m.Passkey.RelyingParty || p.Credential != m.Passkey.Credential {
+		return nil, fmt.Errorf("has something else than it says of passkey %s", kid)
+	}
+	return p, nil
 }

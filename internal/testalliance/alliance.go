@@ -68,6 +68,7 @@ type Alliance struct {
 	members    map[evidence.Digest]*Member
 	trails     map[evidence.Digest][]uint64
 	private    map[uint64]private // manifests and objects by position
+	credentials
 }
 
 type private struct {
@@ -85,7 +86,8 @@ func Signer(text string) (evidence.Signer, error) {
 // institution, then others.
 func New(seed string, n int) (*Alliance, error) {
 	a := &Alliance{seed: seed, tree: merkle.New(rfc6962.DefaultHasher), members: map[evidence.Digest]*Member{},
-		trails: map[evidence.Digest][]uint64{}, private: map[uint64]private{}}
+		trails: map[evidence.Digest][]uint64{}, private: map[uint64]private{},
+		credentials: credentials{map[evidence.Digest]*registeredPasskey{}, map[evidence.Digest][]registeredCertificate{}}}
 	founders := []struct {
 		id, name string
 		kind     evidence.InstitutionKind

@@ -18,13 +18,18 @@ type Content struct {
 	Steps       []ContentStep
 	Enrolments  map[evidence.Digest]*evidence.Registration
 	Revocations map[evidence.Digest]*evidence.Registration
-	Heads       map[string][]byte
-	Checkpoints map[uint64][]byte
-	Timestamps  map[uint64][]byte
-	Renewals    map[string][]byte
-	Alliance    []byte
-	Keys        map[string][]*evidence.PublicKey
-	MemberKeys  []*evidence.PublicKey
+	Passkeys    map[evidence.Digest]*evidence.Registration
+	// Issuances are the registrations of certificates by the digest of their DER.
+	Issuances    map[evidence.Digest]*evidence.Registration
+	Certificates [][]byte // PEM, as handed in
+	KeyChanges   []evidence.Registration
+	Heads        map[string][]byte
+	Checkpoints  map[uint64][]byte
+	Timestamps   map[uint64][]byte
+	Renewals     map[string][]byte
+	Alliance     []byte
+	Keys         map[string][]*evidence.PublicKey
+	MemberKeys   []*evidence.PublicKey
 }
 
 // ContentStep is one statement with what belongs to it. Manifest nil and an
@@ -42,6 +47,7 @@ func (a *Alliance) Content(trail evidence.Digest) (*Content, error) {
 	size := a.Size()
 	c := &Content{Info: evidence.PackageInfo{Alliance: a.ID(), Trail: trail, TreeSize: size},
 		Enrolments: map[evidence.Digest]*evidence.Registration{}, Revocations: map[evidence.Digest]*evidence.Registration{},
+		Passkeys: map[evidence.Digest]*evidence.Registration{}, Issuances: map[evidence.Digest]*evidence.Registration{},
 		Heads: map[string][]byte{}, Checkpoints: map[uint64][]byte{}, Timestamps: map[uint64][]byte{}, Renewals: map[string][]byte{}, Keys: map[string][]*evidence.PublicKey{}}
 	var err error
 	if c.Alliance, err = a.Encode(); err != nil {
@@ -52,11 +58,14 @@ func (a *Alliance) Content(trail evidence.Digest) (*Content, error) {
 			return nil, err
 		}
 	}
+	if c.KeyChanges, err = a.ChangesAsOf(size); err != nil {
+		return nil, err
+	}
 	for _, inst := range a.Institutions {
 		if c.Heads[inst.ID], err = a.Head(trail, size, inst.ID); err != nil {
 			return nil, err
 		}
-		c.Keys[inst.ID] = []*evidence.PublicKey{inst.Receipt.Public()}
+		c.Keys[inst.ID] = []*evidence.PublicKey{inst.At(evidence.UseReceipt, size).Public()}
 	}
 	return c, nil
 }
@@ -76,6 +85,9 @@ func (a *Alliance) addStep(c *Content, p, size uint64) error {
 		if c.Checkpoints[after], err = a.Cosigned(after); err != nil {
 			return err
 		}
+	}
+	if err := a.addCredentials(c, s, priv.manifest, size); err != nil {
+		return err
 	}
 	m := a.members[s.KID]
 	if m == nil || c.Enrolments[s.KID] != nil {
@@ -137,6 +149,26 @@ func (c *Content) encodeRest(w *evidence.PackageWriter) error {
 	}
 	for _, kid := range byKID(c.Revocations) {
 		if err := w.AddRevocation(kid, c.Revocations[kid].Statement, c.Revocations[kid].Receipts); err != nil {
+			return err
+		}
+	}
+	for _, kid := range byKID(c.Passkeys) {
+		if err := w.AddPasskey(kid, c.Passkeys[kid].Statement, c.Passkeys[kid].Receipts); err != nil {
+			return err
+		}
+	}
+	for _, d := range byKID(c.Issuances) {
+		if err := w.AddIssuance(d, c.Issuances[d].Statement, c.Issuances[d].Receipts); err != nil {
+			return err
+		}
+	}
+	for _, chain := range c.Certificates {
+		if err := w.AddCertificate(chain); err != nil {
+			return err
+		}
+	}
+	for _, r := range c.KeyChanges {
+		if err := w.AddKeyChange(r.Statement, r.Receipts); err != nil {
 			return err
 		}
 	}
@@ -226,6 +258,13 @@ func (l *ownLog) Key(_ context.Context, kid evidence.Digest) (verify.KeyStatus, 
 		k := verify.KeyStatus{Key: m.Signer.Public(), Holder: m.ID, Kind: "person", Assurance: m.Assurance, Demo: m.Demo, Commitment: m.Commitment, EnrolledAt: m.EnrolledAt}
 		if m.Revocation != nil {
 			k.Revoked, k.RevokedAt = true, *m.Revocation
+		}
+		return k, true, nil
+	}
+	if p := l.a.passkeys[kid]; p != nil {
+		k := verify.KeyStatus{Key: p.Key, Holder: p.Member, Kind: "passkey", Demo: p.Demo, EnrolledAt: p.position, Passkey: p.Passkey}
+		if p.revocation != nil {
+			k.Revoked, k.RevokedAt = true, *p.revocation
 		}
 		return k, true, nil
 	}

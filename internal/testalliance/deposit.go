@@ -19,6 +19,8 @@ type Step struct {
 	Person  *evidence.Person // default: the signer
 	Issuer  string           // default: the member's id
 	Prev    *evidence.Digest // default: the last statement of the trail
+	// Act completes the manifest; it may set its act.
+	Act func(*evidence.Manifest) error
 }
 
 // Open opens a trail and returns its name.
@@ -87,6 +89,11 @@ func (a *Alliance) statement(m *Member, subject string, prev evidence.Digest, st
 		data := st.Objects[name]
 		man.Objects = append(man.Objects, evidence.Object{Name: name, Size: int64(len(data)), Media: "text/plain", SHA256: evidence.SumSHA256(data), SM3: evidence.SumSM3(data)})
 		objects = append(objects, data)
+	}
+	if st.Act != nil {
+		if err := st.Act(&man); err != nil {
+			return nil, nil, nil, err
+		}
 	}
 	bytes, err := man.Encode()
 	if err != nil {
