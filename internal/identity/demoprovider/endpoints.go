@@ -160,6 +160,11 @@ func (p *Provider) answer(w http.ResponseWriter, r *http.Request, asked *oidc.Au
 // verifier of its challenge. The code is spent before anything is compared, so
 // that nobody can try twice.
 func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
+	// Read here, since the library reads the form of a copy of the request.
+	if err := r.ParseForm(); err != nil {
+		op.RequestError(w, r, oidc.ErrInvalidRequest().WithDescription("the form cannot be read"), p.log)
+		return
+	}
 	asked, err := op.ParseAccessTokenRequest(r, p.op.Decoder())
 	if err != nil {
 		op.RequestError(w, r, err, p.log)
