@@ -282,7 +282,7 @@ func (b *batchSender) outcome(n *node, l batchLine) (o Outcome, ok bool, err err
 	switch {
 	case l.Code == evidence.CodeOK.String():
 	default:
-		if o.Code, ok = codeByName(l.Code); !ok {
+		if o.Code, ok = evidence.CodeByName(l.Code); !ok {
 			return o, false, nil
 		}
 	}

@@ -37,7 +37,7 @@ func (p *Problem) Error() string {
 
 // Rule reports whether the chain's own rules refused a statement, so that every
 // institution gives the same answer and sending it again is of no use.
-func (p *Problem) Rule() bool { _, ok := codeByName(p.Code); return ok }
+func (p *Problem) Rule() bool { _, ok := evidence.CodeByName(p.Code); return ok }
 
 // ErrNotFound says that no institution that answered knows it.
 var ErrNotFound = errors.New("the log has no such entry")
@@ -125,14 +125,4 @@ func causes(all []Attempt) []error {
 		errs[i] = a.Err
 	}
 	return errs
-}
-
-// codeByName returns the reason that evidence.Code.String names.
-func codeByName(name string) (evidence.Code, bool) {
-	for c := evidence.CodeEmpty; c <= evidence.CodeRegistered; c++ {
-		if c.String() == name {
-			return c, true
-		}
-	}
-	return 0, false
 }

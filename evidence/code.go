@@ -41,6 +41,17 @@ func (c Code) String() string {
 	return fmt.Sprintf("code-%d", uint32(c))
 }
 
+// CodeByName is the inverse of String for the codes above but CodeOK, and ok is
+// false for other words.
+func CodeByName(name string) (c Code, ok bool) {
+	for c := CodeEmpty; int(c) < len(codeNames); c++ {
+		if codeNames[c] == name {
+			return c, true
+		}
+	}
+	return 0, false
+}
+
 // FormatError says where bytes are not what the specification asks for.
 type FormatError struct {
 	Code   Code
