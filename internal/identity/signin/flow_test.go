@@ -203,7 +203,8 @@ func TestAttacks(t *testing.T) {
 		}},
 		{name: "userinfo redirects", want: signin.Unreachable, set: func(f *fake, _ *signin.Provider, _ *signin.Options) {
 			f.info = func(w http.ResponseWriter) {
-				w.Header().Set("Location", f.server.URL+"/elsewhere")
+				f.info = nil // the second time it would answer
+				w.Header().Set("Location", f.server.URL+"/userinfo")
 				w.WriteHeader(http.StatusTemporaryRedirect)
 			}
 		}},
@@ -325,6 +326,21 @@ func TestMixUp(t *testing.T) {
 	q := honest.visit(begun.Redirect)
 	if _, err := rp.Finish(t.Context(), "evil", begun.Pending, q); !signin.IsCode(err, signin.WrongIssuer) {
 		t.Errorf("at the other's address: %v", err)
+	}
+	if evil.tokenCalls != 0 {
+		t.Error("the other provider was given the code")
+	}
+	// Nor when neither names itself in its answers.
+	delete(honest.discovery, "authorization_response_iss_parameter_supported")
+	delete(evil.discovery, "authorization_response_iss_parameter_supported")
+	silent := party(t, c.now, a, b)
+	if begun, err = silent.Begin(t.Context(), "honest", signin.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	q = honest.visit(begun.Redirect)
+	q.Del("iss")
+	if _, err := silent.Finish(t.Context(), "evil", begun.Pending, q); !signin.IsCode(err, signin.WrongIssuer) {
+		t.Errorf("at the other's address, without iss: %v", err)
 	}
 	if evil.tokenCalls != 0 {
 		t.Error("the other provider was given the code")
