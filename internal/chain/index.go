@@ -34,11 +34,14 @@ import (
 //	w height institution    → that institution's signatures over the root
 //	W institution           → height and size of the newest of them
 //	T size authority        → timestamp token over the checkpoint of that size
+//	O position authority    → timestamp token over the statement there
+//	U                       → how much of the file of tokens is in T and O
+//	V institution           → how much of that peer's file of tokens was read
 //
 // It has no write-ahead log: a crash loses the newest blocks from it, and
 // replaying them is how every start begins. One batch of writes a block keeps
 // it always at the end of some block. Tokens alone cannot be computed again:
-// with the index gone, the next token covers what they covered, later.
+// they come back from their file.
 //
 // Trusted by this node alone: whoever alters it can make this node answer
 // wrongly about positions, or propose what the others refuse; receipts come
@@ -182,6 +185,22 @@ func (x *index) scan(lower, upper []byte, visit func(key, value []byte) (bool, e
 		return damaged("index", err)
 	}
 	return nil
+}
+
+// last returns the largest key from lower to below upper, nil when there is none.
+func (x *index) last(lower, upper []byte) (key []byte, err error) {
+	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return nil, damaged("index", err)
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	if it.Last() {
+		key = append([]byte{}, it.Key()...)
+	}
+	if err := it.Error(); err != nil {
+		return nil, damaged("index", err)
+	}
+	return key, nil
 }
 
 // state is where the node's log stands after a block.

@@ -82,6 +82,7 @@ type Node struct {
 	peers    *peers
 	disk     *disk
 	stamps   stamps
+	tokens   *tokenFile
 	blocks   mark // height
 
 	comet   *node.Node
@@ -176,6 +177,9 @@ func (n *Node) openStores() (err error) {
 		}
 		return fmt.Errorf("opening the ledger: %w", err)
 	}
+	if n.tokens, err = openTokens(filepath.Join(n.cfg.Dir, "tokens"), n.idx, n.log); err != nil {
+		return err
+	}
 	n.machine = &machine{log: n.log, idx: n.idx, ledger: n.ledger, reg: n.reg, recent: map[uint64]evidence.Digest{}}
 	var from location
 	if v, err := n.idx.get([]byte{'S'}); err != nil {
@@ -202,6 +206,9 @@ func (n *Node) closeStores() error {
 	}
 	if n.ledger != nil {
 		errs = append(errs, n.ledger.Close())
+	}
+	if n.tokens != nil {
+		errs = append(errs, n.tokens.close())
 	}
 	if n.idx != nil {
 		if !n.dead.Load() { // else it never answers again
@@ -256,6 +263,9 @@ func (n *Node) Run(ctx context.Context, ready func()) error {
 		g.Go(func() error { return n.machine.filter.fill(ctx, n.idx) })
 		g.Go(func() error { return n.runRelay(ctx) })
 		g.Go(func() error { return n.runStamper(ctx) })
+		for _, q := range n.peers.byID {
+			g.Go(func() error { return n.peers.runTokens(ctx, q) })
+		}
 		return n.runKeeper(ctx)
 	})
 	g.Go(func() error {

@@ -24,6 +24,7 @@ import (
 //	GET  /batch/{digest}       a batch's bytes
 //	PUT  /witness              signatures over roots
 //	GET  /witness?from=HEIGHT  the node's own signatures from that block on
+//	GET  /tokens?from=OFFSET   timestamp tokens that the node holds
 //
 // Nothing that arrives is believed: batches are verified statement by
 // statement, signatures are checked against this node's own roots.
@@ -69,6 +70,7 @@ func newPeers(n *Node) *peers {
 	mux.HandleFunc("GET /batch/{digest}", p.getBatch)
 	mux.HandleFunc("PUT /witness", p.putWitness)
 	mux.HandleFunc("GET /witness", p.getWitness)
+	mux.HandleFunc("GET /tokens", p.getTokens)
 	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: peerTimeout, ReadTimeout: peerTimeout, IdleTimeout: 10 * time.Minute,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug)}
 	return p
