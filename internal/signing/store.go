@@ -12,8 +12,8 @@ import (
 )
 
 // KeyStore is where one holder's private keys are, by name, such as "receipt".
-// Dir keeps them in files. A PKCS#11 token is a second implementation, chosen
-// by configuration; its keys sign inside the token.
+// Dir keeps them in files, Mixed some of them on PKCS#11 tokens, chosen by
+// configuration; those sign inside the token.
 type KeyStore interface {
 	// Key returns the key of that name. It fails with fs.ErrNotExist, wrapped,
 	// when there is none.
