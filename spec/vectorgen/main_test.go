@@ -115,7 +115,7 @@ func TestRegistryStory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		code, field, s := judge(reg, registered, raw)
+		code, field, s := judge(reg, registered, raw, step.Time)
 		if code.String() != step.Code || field != step.Field {
 			t.Errorf("%s: %s at %q, want %s at %q", step.Name, code, field, step.Code, step.Field)
 		}
@@ -135,9 +135,9 @@ func TestRegistryStory(t *testing.T) {
 	}
 }
 
-// judge follows spec/statement.md, section 8, as far as it needs neither block
-// time nor the log's roots.
-func judge(reg *registry.Registry, registered map[evidence.Digest]bool, raw []byte) (evidence.Code, string, *evidence.Statement) {
+// judge follows spec/statement.md, section 8, as far as it does not need the
+// log's roots or the signer's clock.
+func judge(reg *registry.Registry, registered map[evidence.Digest]bool, raw []byte, blockTime int64) (evidence.Code, string, *evidence.Statement) {
 	s, err := evidence.ParseStatement(raw)
 	if err != nil {
 		var f *evidence.FormatError
@@ -156,7 +156,7 @@ func judge(reg *registry.Registry, registered map[evidence.Digest]bool, raw []by
 	if registered[s.ID()] {
 		return evidence.CodeRegistered, "", nil
 	}
-	if no := reg.Check(s); no != nil {
+	if no := reg.Check(s, blockTime*1000); no != nil {
 		return no.Code, no.Field, nil
 	}
 	return evidence.CodeOK, "", s
@@ -184,6 +184,7 @@ func TestSecondImplementation(t *testing.T) {
 		{"key/signatures.json", `"strict": false`, `"strict": true`},
 		{"statement/valid.json", `"id": "`, `"id": "0`},
 		{"statement/invalid.json", `"code": "not-deterministic"`, `"code": "malformed"`},
+		{"registry/contents.json", `"code": "bad-key"`, `"code": "malformed"`},
 		{"receipt/valid.json", `"root": "`, `"root": "0`},
 		{"receipt/refused.json", `"reason": "path"`, `"reason": "signature"`},
 	}

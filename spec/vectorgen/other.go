@@ -327,7 +327,7 @@ func checkpoints() ([]checkpointValid, []checkpointInvalid) {
 
 type contentVector struct {
 	Name  string `json:"name"`
-	Kind  string `json:"kind"` // enrolment, revocation, authorisation
+	Kind  string `json:"kind"` // enrolment, revocation, authorisation, passkey, certificate
 	Bytes string `json:"bytes"`
 	Code  string `json:"code"` // ok or the reason
 	Field string `json:"field,omitempty"`
@@ -396,5 +396,5 @@ func contents(c *cast) []contentVector {
 	}
 	put("rights are text", "authorisation", r.with(2, tstr("read")).encode(), malformed, "authorisation.rights")
 	put("authorisation empty", "authorisation", nil, malformed, "authorisation")
-	return out
+	return append(out, credentialContents(c)...)
 }

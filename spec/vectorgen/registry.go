@@ -21,6 +21,7 @@ type story struct {
 type storyStep struct {
 	Name     string `json:"name"`
 	Bytes    string `json:"bytes"`
+	Time     int64  `json:"time"` // of the block, seconds since 1970
 	Code     string `json:"code"`
 	Field    string `json:"field,omitempty"`
 	Position uint64 `json:"position"` // in the log, of the registered
@@ -77,13 +78,14 @@ func registryStory(c *cast) (*story, error) {
 	id := sha256.Sum256(doc)
 	hash := id[:]
 	st := &story{Alliance: string(doc), Genesis: hex.EncodeToString(hash)}
-	position, clock := uint64(0), int64(iat)
+	position, clock, now := uint64(0), int64(iat), int64(iat)
 	step := func(name string, b []byte, code, field string) {
-		s := storyStep{Name: name, Bytes: hex.EncodeToString(b), Code: code, Field: field}
+		s := storyStep{Name: name, Bytes: hex.EncodeToString(b), Time: now, Code: code, Field: field}
+		now++
 		if code == "ok" {
 			s.Position = position
 			position++
-			if bytes.Contains(b, []byte(typeEnrolment)) || bytes.Contains(b, []byte(typeRevocation)) {
+			if bytes.Contains(b, []byte(typeEnrolment)) || bytes.Contains(b, []byte(typeRevocation)) || bytes.Contains(b, []byte(typePasskey)) || bytes.Contains(b, []byte(typeCertificate)) {
 				d := sha256.Sum256(b)
 				next := sha256.Sum256(cat(hash, d[:]))
 				hash = next[:]
@@ -143,5 +145,51 @@ func registryStory(c *cast) (*story, error) {
 	last := revoke(alice3, "m:bob", alice3, 0)
 	step("a key revokes itself", last, "ok", "")
 	step("the statement with which it did so, again", last, "already-registered", "")
+
+	// Passkeys.
+	ana, phone, token := edKey("ana"), p256Key("ana's phone"), edKey("ana's token")
+	bind := func(k *key, iss, member string, subject *key) []byte {
+		return change(k, iss, typePasskey, passkey(member, subject.der, "portal.example", 0))
+	}
+	step("a passkey of a member whom nobody enrolled", bind(ca, "ca", "m:ana", phone), "conflict", "payload.member")
+	step("the CA enrols her", enrol(ca, "ca", "m:ana", ana), "ok", "")
+	step("another CA registers a passkey of hers", bind(ca2, "ca-2", "m:ana", phone), "conflict", "payload.member")
+	step("a court does", bind(court, "court", "m:ana", phone), "not-allowed", "protected.kid")
+	step("she does herself", bind(ana, "m:ana", "m:ana", phone), "not-allowed", "protected.kid")
+	step("her signing key as her passkey", bind(ca, "ca", "m:ana", ana), "conflict", "payload.key")
+	step("her CA registers her passkey", bind(ca, "ca", "m:ana", phone), "ok", "")
+	step("the same passkey for another member", bind(ca, "ca", "m:alice", phone), "conflict", "payload.key")
+	step("the passkey is enrolled as a signing key", enrol(ca, "ca", "m:ana", phone), "conflict", "payload.key")
+	step("the passkey deposits", deposit(phone, "m:ana"), "not-allowed", "protected.kid")
+	step("the passkey is certified", change(ca, "ca", typeCertificate, certificate(phone.kid(), []byte{9}, iat, iat+day, "phone")), "conflict", "payload.kid")
+	step("a second passkey", bind(ca, "ca", "m:ana", token), "ok", "")
+	step("another CA revokes a passkey", revoke(ca2, "ca-2", token, 1), "not-allowed", "protected.kid")
+	step("she revokes it herself", revoke(ana, "m:ana", token, 1), "ok", "")
+	step("the CA revokes it again", revoke(ca, "ca", token, 1), "conflict", "payload.kid")
+	step("it is registered again", bind(ca, "ca", "m:ana", token), "conflict", "payload.key")
+
+	// Certificates. The key ends with the last of them.
+	certify := func(k *key, iss string, subject *key, from, until int64, der string) []byte {
+		return change(k, iss, typeCertificate, certificate(subject.kid(), []byte{7}, from, until, der))
+	}
+	step("a certificate for a key that nobody has", certify(ca, "ca", edKey("a stranger"), iat, iat+day, "1"), "conflict", "payload.kid")
+	step("a certificate for an institution's key", certify(ca, "ca", court, iat, iat+day, "1"), "conflict", "payload.kid")
+	step("a certificate by another CA", certify(ca2, "ca-2", ana, iat, iat+day, "1"), "not-allowed", "protected.kid")
+	step("a certificate by a court", certify(court, "court", ana, iat, iat+day, "1"), "not-allowed", "protected.kid")
+	step("a certificate for a revoked key", certify(ca, "ca", alice2, iat, iat+day, "1"), "conflict", "payload.kid")
+	step("a certificate by its CA", certify(ca, "ca", ana, iat, iat+day, "1"), "ok", "")
+	step("the same certificate once more", certify(ca, "ca", ana, iat, iat+day, "1"), "conflict", "payload.sha256")
+	now = iat + day
+	step("a deposit in its last second", deposit(ana, "m:ana"), "ok", "")
+	step("a deposit in the next", deposit(ana, "m:ana"), "expired-key", "protected.kid")
+	step("the ended key revokes itself", revoke(ana, "m:ana", ana, 5), "expired-key", "protected.kid")
+	step("a key without a certificate does not end", deposit(alice, "m:alice"), "ok", "")
+	step("a certificate that ended already", certify(ca, "ca", ana, iat-day, iat-1, "2"), "ok", "")
+	step("it renews nothing", deposit(ana, "m:ana"), "expired-key", "protected.kid")
+	step("a renewal", certify(ca, "ca", ana, iat+day, iat+300*day, "3"), "ok", "")
+	step("the renewed key deposits", deposit(ana, "m:ana"), "ok", "")
+	step("the CA revokes it", revoke(ca, "ca", ana, 1), "ok", "")
+	now = iat + 400*day
+	step("revoked and ended", deposit(ana, "m:ana"), "revoked-key", "protected.kid")
 	return st, nil
 }

@@ -180,7 +180,7 @@ func enrolment(member string, der []byte, kind, assurance, demo int64) fields {
 }
 
 func (c *cast) statements() []*statement {
-	return append([]*statement{c.opening, c.authorise, c.second, c.third, c.enrol, c.revoke}, c.extra...)
+	return append(append([]*statement{c.opening, c.authorise, c.second, c.third, c.enrol, c.revoke}, c.extra...), c.credentialStatements()...)
 }
 
 func (c *cast) keys() []*key { return []*key{c.alice, c.bob, c.recorder, c.eve, c.ca} }

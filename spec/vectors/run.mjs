@@ -89,6 +89,9 @@ const DEPOSIT = 'application/vnd.zhenglian.manifest+json'
 const AUTHORISATION = 'application/vnd.zhenglian.trail-authorisation+cbor'
 const ENROLMENT = 'application/vnd.zhenglian.member-enrolment+cbor'
 const REVOCATION = 'application/vnd.zhenglian.key-revocation+cbor'
+const PASSKEY = 'application/vnd.zhenglian.member-passkey+cbor'
+const CERTIFICATE = 'application/vnd.zhenglian.key-certificate+cbor'
+const REGISTRY = [ENROLMENT, REVOCATION, PASSKEY, CERTIFICATE]
 const TRAIL = /^trail:(new|[0-9a-f]{64})$/
 
 function parseStatement(data) {
@@ -147,8 +150,8 @@ function parseClaims(r, s) {
 function checkKind(s, saw) {
   for (const l of [1, 4, 15]) if (!saw.has(l)) refuse('malformed', 'protected')
   if (!saw.has(3) && !saw.has(259)) refuse('malformed', 'protected')
-  const registry = s.type === ENROLMENT || s.type === REVOCATION
-  const need = { [DEPOSIT]: [258, 259, -70002, -70003], [AUTHORISATION]: [3, -70002], [ENROLMENT]: [3], [REVOCATION]: [3] }[s.type]
+  const registry = REGISTRY.includes(s.type)
+  const need = { [DEPOSIT]: [258, 259, -70002, -70003], [AUTHORISATION]: [3, -70002], [ENROLMENT]: [3], [REVOCATION]: [3], [PASSKEY]: [3], [CERTIFICATE]: [3] }[s.type]
   if (!need) refuse('malformed', saw.has(259) ? 'protected.preimage-content-type' : 'protected.content-type')
   if (registry ? s.sub !== 'registry' : !TRAIL.test(s.sub)) refuse('malformed', 'protected.claims.sub')
   if (s.type === AUTHORISATION && s.sub === 'trail:new') refuse('malformed', 'protected.claims.sub')
@@ -173,6 +176,32 @@ function parseContent(s) {
     if (parseKey(der).why) refuse('bad-key', e + '.key')
     return
   }
+  if (s.type === PASSKEY) {
+    const p = 'passkey'
+    r.fixed(5, p)
+    r.label(1, p); if (!/^m:./.test(r.id(p + '.member'))) refuse('malformed', p + '.member')
+    r.label(2, p); const der = r.bytes(p + '.key')
+    r.label(3, p); r.digest(p + '.credential')
+    r.label(4, p); const site = r.text(p + '.relying-party')
+    if (!relyingParty(site)) refuse('malformed', p + '.relying-party')
+    r.label(5, p); if (r.uint(p + '.demo') > 1n) refuse('malformed', p + '.demo')
+    r.end(p)
+    const key = parseKey(der)
+    if (key.why || key.alg === -70100) refuse('bad-key', p + '.key')
+    return
+  }
+  if (s.type === CERTIFICATE) {
+    const c = 'certificate'
+    r.fixed(5, c)
+    r.label(1, c); r.digest(c + '.kid')
+    r.label(2, c); if (!/^(00[89a-f].|0[1-9a-f]|[1-7].)(..)*$/.test(hex(limited(r.bytes(c + '.serial'), 20)))) refuse('malformed', c + '.serial')
+    r.label(3, c); const from = r.seconds(c + '.not-before')
+    r.label(4, c); const until = r.seconds(c + '.not-after')
+    if (until < from || until - from > 400n * 86400n) refuse('malformed', c + '.not-after')
+    r.label(5, c); r.digest(c + '.sha256')
+    r.end(c)
+    return
+  }
   const name = s.type === REVOCATION ? 'revocation' : 'authorisation'
   r.fixed(2, name)
   r.label(1, name); r.digest(name + '.kid')
@@ -181,6 +210,9 @@ function parseContent(s) {
   if (name === 'revocation' ? v > 10n || v === 7n : v > 3n) refuse('malformed', last)
   r.end(name)
 }
+
+const limited = (b, n) => b.length > n ? Buffer.alloc(0) : b
+const relyingParty = (s) => s.length <= 253 && /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(s) && !/^[0-9]+$/.test(s.split('.').pop())
 
 const head = (major, n) => n < 24 ? Buffer.from([major << 5 | n]) : n < 256 ? Buffer.from([major << 5 | 24, n]) : Buffer.from([major << 5 | 25, n >> 8, n & 255])
 const bstr = (b) => Buffer.concat([head(2, b.length), b])
@@ -388,6 +420,13 @@ run('statement/invalid.json', (v) => refused(v, parseStatement))
 run('statement/signatures.json', (v) => {
   const s = parseStatement(unhex(v.bytes))
   return judged(v, keys[v.key], sigStructure(s.protected, s.payload), s.signature)
+})
+const TYPES = { enrolment: ENROLMENT, revocation: REVOCATION, authorisation: AUTHORISATION, passkey: PASSKEY, certificate: CERTIFICATE }
+run('registry/contents.json', (v) => {
+  if (!TYPES[v.kind]) throw new Error(`kind ${v.kind} is unknown`)
+  const content = { bytes: v.bytes, code: v.code, field: v.field }
+  if (v.code === 'ok') return parseContent({ type: TYPES[v.kind], payload: unhex(v.bytes) })
+  refused(content, (payload) => parseContent({ type: TYPES[v.kind], payload }))
 })
 run('receipt/valid.json', (v) => {
   const s = parseReceipt(unhex(v.bytes)), f = v.fields, root = rootOf(s, unhex(v.entry))
