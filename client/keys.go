@@ -84,6 +84,28 @@ func (c *Client) KeyChanges(ctx context.Context) ([]evidence.Registration, error
 	return changes, nil
 }
 
+// PackageChanges returns the key changes that a package needs, none while the
+// policy knows founders' keys alone, and the largest size of the log that their
+// receipts are over.
+func (c *Client) PackageChanges(ctx context.Context) (changes []evidence.Registration, size uint64, err error) {
+	if !c.Policy().Changed() {
+		return nil, 0, nil
+	}
+	if changes, err = c.KeyChanges(ctx); err != nil {
+		return nil, 0, err
+	}
+	for _, ch := range changes {
+		for inst, data := range ch.Receipts {
+			r, err := evidence.ParseReceipt(data)
+			if err != nil {
+				return nil, 0, fmt.Errorf("reading the receipt of %s: %w", inst, err)
+			}
+			size = max(size, r.Size)
+		}
+	}
+	return changes, size, nil
+}
+
 // followFrom asks all and follows each answer in turn, so that a wrong answer
 // stands in no other's way.
 func (c *Client) followFrom(ctx context.Context, p *evidence.Policy) (next *evidence.Policy, changes []evidence.Registration, followed []evidence.Followed, err error) {

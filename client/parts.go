@@ -52,6 +52,11 @@ func (c *Client) Parts(ctx context.Context, t *Trail, passkeys []evidence.Digest
 	if err := g.timestamps(ctx); err != nil {
 		return nil, err
 	}
+	size := uint64(0)
+	if g.parts.KeyChanges, size, err = c.PackageChanges(ctx); err != nil {
+		return nil, err
+	}
+	g.parts.TreeSize = max(g.parts.TreeSize, size)
 	for i := range c.Policy().Institutions {
 		id := c.Policy().Institutions[i].ID
 		for _, key := range c.Policy().Keys(id, evidence.UseReceipt, g.parts.TreeSize) {
@@ -126,6 +131,10 @@ func (g *partsGathering) signer(ctx context.Context, kid evidence.Digest) error 
 			g.proven(final)
 		}
 		return reg, err
+	}
+	if m.OfNode { // an institution's key: key changes lead to it
+		g.parts.Signers = append(g.parts.Signers, s)
+		return nil
 	}
 	switch {
 	case m.Passkey != nil:

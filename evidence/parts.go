@@ -22,6 +22,9 @@ type PackageParts struct {
 	Heads       map[string][]byte            `json:"heads"`
 	Checkpoints map[uint64][]byte            `json:"checkpoints"`
 	Timestamps  map[uint64]map[string][]byte `json:"timestamps"`
+	// KeyChanges of institutions, in log order, where some key in the package is not
+	// a founder's.
+	KeyChanges []Registration `json:"key_changes,omitempty"`
 	// InstitutionKeys are receipt keys by institution, each a PUBLIC KEY block.
 	InstitutionKeys map[string][]string `json:"institution_keys"`
 	Missing         []string            `json:"missing"` // institutions of which some receipt was not to be had
@@ -132,6 +135,11 @@ func (p *PackageParts) writeStep(pw *PackageWriter, step *PartStep, plain Plaint
 
 // writeRest adds registrations, heads, checkpoints, tokens and keys.
 func (p *PackageParts) writeRest(pw *PackageWriter) error {
+	for _, r := range p.KeyChanges {
+		if err := pw.AddKeyChange(r.Statement, r.Receipts); err != nil {
+			return err
+		}
+	}
 	keys := make([]*PublicKey, len(p.Signers))
 	for i, s := range p.Signers {
 		key, err := ParsePublicKey(s.Key)

@@ -262,6 +262,19 @@ func (p *Policy) KnownKey(kid Digest) bool {
 	return false
 }
 
+// Changed reports whether some key of the policy counts from a change on, and not
+// since the founding.
+func (p *Policy) Changed() bool {
+	for i := range p.Institutions {
+		for j := range p.Institutions[i].Keys {
+			if p.Institutions[i].Keys[j].From > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // AllKeys returns an institution's keys for a use, of all sizes.
 func (p *Policy) AllKeys(inst string, use KeyUse) []*PublicKey {
 	var keys []*PublicKey

@@ -43,6 +43,7 @@ type packing struct {
 	tokens  map[uint64]map[string][]byte // by size and authority
 	size    uint64
 	missing map[string]bool
+	changes []evidence.Registration // of institutions' keys
 }
 
 // registrations are the statements of the registry about one key.
@@ -106,6 +107,11 @@ func (p *packing) gather(ctx context.Context) error {
 	for _, head := range p.trail.Heads {
 		p.size = max(p.size, head.Size)
 	}
+	size := uint64(0)
+	if p.changes, size, err = p.c.PackageChanges(ctx); err != nil {
+		return err
+	}
+	p.size = max(p.size, size)
 	return p.timestamps(ctx)
 }
 
@@ -371,6 +377,11 @@ func (p *packing) writeTrust(pw *evidence.PackageWriter) error {
 			}
 		}
 	}
+	for _, ch := range p.changes {
+		if err := pw.AddKeyChange(ch.Statement, ch.Receipts); err != nil {
+			return err
+		}
+	}
 	genesis, err := p.c.Alliance().Encode()
 	if err != nil {
 		return err
@@ -380,8 +391,17 @@ func (p *packing) writeTrust(pw *evidence.PackageWriter) error {
 	}
 	for i := range p.c.Policy().Institutions {
 		id := p.c.Policy().Institutions[i].ID
-		if err := pw.AddInstitutionKeys(id, p.c.Policy().Keys(id, evidence.UseReceipt, p.size)...); err != nil {
+		now := p.c.Policy().Keys(id, evidence.UseReceipt, p.size)
+		if err := pw.AddInstitutionKeys(id, now...); err != nil {
 			return err
+		}
+		for _, key := range p.c.Policy().AllKeys(id, evidence.UseReceipt) {
+			if slices.ContainsFunc(now, key.Equal) {
+				continue
+			}
+			if err := pw.AddOlderInstitutionKey(id, key); err != nil {
+				return err
+			}
 		}
 	}
 	for _, kid := range p.kids {
