@@ -185,5 +185,9 @@ func FuzzParseContents(f *testing.F) {
 		check(r, err)
 		a, err := ParseAuthorisation(data)
 		check(a, err)
+		p, err := ParsePasskey(data)
+		check(p, err)
+		c, err := ParseCertificate(data)
+		check(c, err)
 	})
 }

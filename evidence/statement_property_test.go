@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"errors"
+	"math/big"
 	"math/bits"
 	"slices"
 	"testing"
@@ -24,7 +25,7 @@ func drawID(t *rapid.T, label string) string {
 func drawStatement(t *rapid.T, signers []Signer) *Statement {
 	signer := rapid.SampledFrom(signers).Draw(t, "signer")
 	s := Statement{Issuer: drawID(t, "iss"), IssuedAt: rapid.Int64Range(0, maxTime).Draw(t, "iat"),
-		ContentType: rapid.SampledFrom([]string{TypeDeposit, TypeAuthorisation, TypeEnrolment, TypeRevocation}).Draw(t, "kind")}
+		ContentType: rapid.SampledFrom([]string{TypeDeposit, TypeAuthorisation, TypeEnrolment, TypeRevocation, TypePasskey, TypeCertificate}).Draw(t, "kind")}
 	switch s.ContentType {
 	case TypeDeposit:
 		d := drawDigest(t, "payload")
@@ -37,6 +38,15 @@ func drawStatement(t *rapid.T, signers []Signer) *Statement {
 			Commitment: drawDigest(t, "commitment"), Demo: rapid.Bool().Draw(t, "demo")}).Encode()
 	case TypeRevocation:
 		s.Payload = (&Revocation{drawDigest(t, "kid"), rapid.SampledFrom([]uint64{0, 1, 2, 3, 4, 5, 6, 8, 9, 10}).Draw(t, "reason")}).Encode()
+	}
+	switch s.ContentType {
+	case TypePasskey:
+		s.Payload = (&Passkey{Member: "m:" + rapid.StringMatching(`[a-z0-9.:-]{1,62}`).Draw(t, "member"), Key: rapid.SampledFrom(signers[:2]).Draw(t, "key").Public(),
+			Credential: drawDigest(t, "credential"), RelyingParty: rapid.StringMatching(`[a-z0-9]{1,20}\.[a-z]{1,20}`).Draw(t, "site"), Demo: rapid.Bool().Draw(t, "demo")}).Encode()
+	case TypeCertificate:
+		from := rapid.Int64Range(0, maxTime-MaxCertificate).Draw(t, "from")
+		s.Payload = (&Certificate{KID: drawDigest(t, "kid"), Serial: CertificateSerial(big.NewInt(rapid.Int64Range(1, 1<<63-1).Draw(t, "serial"))),
+			NotBefore: from, NotAfter: from + rapid.Int64Range(0, MaxCertificate).Draw(t, "validity"), SHA256: drawDigest(t, "certificate")}).Encode()
 	}
 	if s.Registry() {
 		s.Subject = SubjectRegistry

@@ -4,9 +4,12 @@ import (
 	"crypto/elliptic"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -194,4 +197,48 @@ func FuzzCheck(f *testing.F) {
 			t.Errorf("accepted: %v, genuine: %v", err == nil, same)
 		}
 	})
+}
+
+// The vectors were made, and are checked, by other implementations too.
+func TestVectors(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "..", "spec", "vectors", "act", "assertions.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var vectors []struct {
+		Name         string          `json:"name"`
+		Manifest     string          `json:"manifest"`
+		Challenge    evidence.Digest `json:"challenge"`
+		Key          []byte          `json:"key"`
+		RelyingParty string          `json:"relying_party"`
+		Reason       string          `json:"reason"` // Error.Code, empty for none
+	}
+	if err := json.Unmarshal(data, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	if len(vectors) < 50 {
+		t.Fatalf("%d vectors", len(vectors))
+	}
+	for _, v := range vectors {
+		m, err := evidence.ParseManifest([]byte(v.Manifest))
+		if err != nil {
+			t.Errorf("%s: %v", v.Name, err)
+			continue
+		}
+		key, err := evidence.ParsePublicKey(v.Key)
+		if err != nil {
+			t.Errorf("%s: %v", v.Name, err)
+			continue
+		}
+		challenge, err := m.ActDigest()
+		if err != nil || challenge != v.Challenge {
+			t.Errorf("%s: challenge %s, %v", v.Name, challenge, err)
+		}
+		err = webauthn.Check(m.Act.Passkey, key, challenge, v.RelyingParty)
+		if v.Reason != "" {
+			want(t, v.Name, err, v.Reason)
+		} else if err != nil {
+			t.Errorf("%s: %v", v.Name, err)
+		}
+	}
 }

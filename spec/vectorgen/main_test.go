@@ -184,6 +184,7 @@ func TestSecondImplementation(t *testing.T) {
 		{"key/signatures.json", `"strict": false`, `"strict": true`},
 		{"statement/valid.json", `"id": "`, `"id": "0`},
 		{"statement/invalid.json", `"code": "not-deterministic"`, `"code": "malformed"`},
+		{"act/assertions.json", `"reason": "user-verified"`, `"reason": "signature"`},
 		{"registry/contents.json", `"code": "bad-key"`, `"code": "malformed"`},
 		{"receipt/valid.json", `"root": "`, `"root": "0`},
 		{"receipt/refused.json", `"reason": "path"`, `"reason": "signature"`},

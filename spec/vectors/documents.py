@@ -10,7 +10,7 @@ import base64, binascii, copy, datetime, hashlib, hmac, json, os, struct
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 
 def canon(v):
@@ -46,13 +46,13 @@ def write(path, v):
         f.write("\n")
 
 
-def root_certificate(name):
-    """A certificate of a timestamp authority's root; Ed25519, so that it is the same every time."""
-    key = ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256(("timestamp root " + name).encode()).digest())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Timestamp Root " + name)])
+def root_certificate(name, what="timestamp root ", authority=True):
+    """A certificate of an authority's root; Ed25519, so that it is the same every time."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(hashlib.sha256((what + name).encode()).digest())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, what.title() + name)])
     day = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
     cert = (x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(1)
-            .not_valid_before(day).not_valid_after(day.replace(year=2036)).add_extension(x509.BasicConstraints(True, 0), True).sign(key, None))
+            .not_valid_before(day).not_valid_after(day.replace(year=2036)).add_extension(x509.BasicConstraints(authority, 0 if authority else None), True).sign(key, None))
     return cert.public_bytes(serialization.Encoding.PEM).decode()
 
 
@@ -119,7 +119,9 @@ def manifest():
                 objects=[dict(name="网页 截图.png", size=len(FILE), media="image/png", sha256=sha(FILE), sm3=sm3(FILE)),
                          dict(name="page.html", size=2097153, media="text/html", sha256=sha(b"y"), sm3=sm3(b"y"),
                               vault=dict(chunks=3, plain_root=sha(b"p"), cipher_root=sha(b"c")))])
-    write("manifest/valid.json", [dict(name=n, manifest=canon(m), sha256=sha(cbytes(m)), sm3=sm3(cbytes(m))) for n, m in [("minimal", minimal), ("full", full)]])
+    act = dict(copy.deepcopy(full), act=dict(kind="sign"))
+    confirmed = confirm(act, edkey("passkey"))
+    write("manifest/valid.json", [dict(name=n, manifest=canon(m), sha256=sha(cbytes(m)), sm3=sm3(cbytes(m))) for n, m in [("minimal", minimal), ("full", full), ("an act", act), ("an act confirmed with a passkey", confirmed)]])
 
     bad = []
 
@@ -198,6 +200,18 @@ def manifest():
     case("object without SM3", "missing-field", "$.objects[0].sm3", drop("objects", 0, "sm3"))
     case("a chunk of an empty object", "chunks", "$.objects[1].vault.chunks", lambda m: (m["objects"][1].update(size=0), m["objects"][1]["vault"].update(chunks=1)))
     case("too few chunks", "chunks", "$.objects[1].vault.chunks", put("objects", 1, "vault", "chunks", 2))
+    for n, k in [("empty", ""), ("in capitals", "Sign"), ("with a blank", "to sign"), ("of 33 letters", "a" * 33), ("that begins with a hyphen", "-sign"), ("with a digit", "sign2")]:
+        case("act " + n, "act-kind", "$.act.kind", put("act", "kind", k), base=act)
+    case("act without a kind", "missing-field", "$.act.kind", drop("act", "kind"), base=act)
+    case("empty act", "missing-field", "$.act.kind", put("act", {}), base=act)
+    case("null act", "wrong-type", "$.act", put("act", None), base=act)
+    case("null passkey", "wrong-type", "$.act.passkey", put("act", "passkey", None), base=act)
+    case("passkey of zeros", "required", "$.act.passkey.kid", put("act", "passkey", "kid", "0" * 64), base=confirmed)
+    case("passkey without client data", "missing-field", "$.act.passkey.client_data", drop("act", "passkey", "client_data"), base=confirmed)
+    for n, k, v in [("signature with padding", "signature", confirmed["act"]["passkey"]["signature"] + "=="), ("signature in base64 and not base64url", "signature", "+" + confirmed["act"]["passkey"]["signature"][1:]), ("empty signature", "signature", ""),
+                    ("signature with stray last bits", "signature", "AB"), ("signature of 129 bytes", "signature", url(bytes(129))), ("client data of 4097 bytes", "client_data", url(bytes(4097))),
+                    ("authenticator data of 2049 bytes", "authenticator_data", url(bytes(2049))), ("line feed in the client data", "client_data", confirmed["act"]["passkey"]["client_data"] + "\n")]:
+        case(n, "base64url", "$.act.passkey." + k, put("act", "passkey", k, v), base=confirmed)
     bad.append(dict(name="blank after a colon", manifest=canon(minimal).replace(":", ": ", 1), reason="not-canonical", field="$.created"))
     bad.append(dict(name="line feed at the end", manifest=canon(minimal) + "\n", reason="not-canonical", field="$"))
     bad.append(dict(name="size with a fraction", manifest=canon(full).replace('"size":13', '"size":13.0', 1), reason="not-an-integer", field="$.objects[0].size"))
@@ -211,6 +225,112 @@ def manifest():
             msg += struct.pack(">Q", len(f.encode())) + f.encode()
         commits.append(dict(salt=SALT, fields=fields, commitment=hmac.new(bytes(range(32)), msg, hashlib.sha256).hexdigest()))
     write("manifest/commitments.json", commits)
+    acts(act)
+
+
+# ---------------------------------------------------------------- act
+
+SITE, ORIGIN = "portal.example", "https://portal.example"
+UP, UV, BE, BS, AT, ED = 1, 4, 8, 16, 64, 128
+
+
+def url(b):
+    return base64.urlsafe_b64encode(b).decode().rstrip("=")
+
+
+def challenge(m):
+    """The WebAuthn challenge of a manifest: without the confirmation itself."""
+    bare = copy.deepcopy(m)
+    bare["act"].pop("passkey", None)
+    return hashlib.sha256(b"zhenglian act v1\0" + cbytes(bare)).digest()
+
+
+def authenticator_data(site=SITE, flags=UP | UV, more=b""):
+    return hashlib.sha256(site.encode()).digest() + bytes([flags]) + struct.pack(">I", 7) + more
+
+
+def client_data(ch, origin=ORIGIN, kind="webauthn.get", **more):
+    return json.dumps(dict(type=kind, challenge=url(ch), origin=origin, **(more or dict(crossOrigin=False))), separators=(",", ":")).encode()
+
+
+def high(k, msg):
+    r, s = decode_dss_signature(k.sign(msg, ec.ECDSA(hashes.SHA256(), deterministic_signing=True)))
+    return encode_dss_signature(r, max(s, ORDER - s))
+
+
+def assertion(k, auth, client, sig=None):
+    msg = auth + hashlib.sha256(client).digest()
+    if sig is None:
+        sig = k.sign(msg) if isinstance(k, ed25519.Ed25519PrivateKey) else k.sign(msg, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    return dict(kid=sha(spki(k)), authenticator_data=url(auth), client_data=url(client), signature=url(sig))
+
+
+def confirm(m, k):
+    m = copy.deepcopy(m)
+    m["act"]["passkey"] = assertion(k, authenticator_data(), client_data(challenge(m)))
+    return m
+
+
+def acts(act):
+    ed, p256, thief = edkey("passkey"), eckey("passkey on a phone"), edkey("another passkey")
+    out = []
+
+    def case(name, reason, k, a, m=act, site=SITE):
+        m = copy.deepcopy(m)
+        m["act"]["passkey"] = a
+        out.append(dict(name=name, manifest=canon(m), challenge=challenge(m).hex(), key=b64(spki(k)), relying_party=site, reason=reason))
+    ch = challenge(act)
+    for n, k in (("Ed25519", ed), ("P-256", p256)):
+        case(n, "", k, assertion(k, authenticator_data(), client_data(ch)))
+        case(n + ", on another port and a page below the site", "", k, assertion(k, authenticator_data(), client_data(ch, "https://ca.portal.example:8443")))
+        case(n + ", a key that is backed up", "", k, assertion(k, authenticator_data(flags=UP | UV | BE | BS), client_data(ch)))
+        case(n + ", extensions", "", k, assertion(k, authenticator_data(flags=UP | UV | ED, more=bytes.fromhex("a1617881f5")), client_data(ch)))
+        case(n + ", members that nobody knows", "", k, assertion(k, authenticator_data(), client_data(ch, other_keys_can_be_added_here=dict(x=[1]))))
+        case(n + ", on one's own machine", "", k, assertion(k, authenticator_data("localhost"), client_data(ch, "http://localhost:8443")), site="localhost")
+        bad = lambda name, reason, **kw: case(n + ", " + name, reason, k, assertion(k, kw.pop("auth", authenticator_data()), kw.pop("client", client_data(ch)), **kw))
+        changed = copy.deepcopy(act)
+        changed["note"] = "another note"
+        case(n + ", the confirmation of another manifest", "challenge", k, assertion(k, authenticator_data(), client_data(ch)), m=changed)
+        changed = copy.deepcopy(act)
+        changed["act"]["kind"] = "grant"
+        case(n + ", the confirmation of another act", "challenge", k, assertion(k, authenticator_data(), client_data(ch)), m=changed)
+        bad("another site", "relying-party", auth=authenticator_data("evil.example"))
+        bad("nobody there", "user-present", auth=authenticator_data(flags=UV))
+        bad("user not verified", "user-verified", auth=authenticator_data(flags=UP))
+        bad("backed up and not eligible", "authenticator-data", auth=authenticator_data(flags=UP | UV | BS))
+        bad("a registration's data", "authenticator-data", auth=authenticator_data(flags=UP | UV | AT, more=bytes(18)))
+        bad("a byte after the authenticator data", "authenticator-data", auth=authenticator_data(more=b"\0"))
+        bad("authenticator data of 36 bytes", "authenticator-data", auth=authenticator_data()[:36])
+        bad("extensions announced and absent", "authenticator-data", auth=authenticator_data(flags=UP | UV | ED))
+        bad("extensions that are a list", "authenticator-data", auth=authenticator_data(flags=UP | UV | ED, more=b"\x80"))
+        bad("two extension maps", "authenticator-data", auth=authenticator_data(flags=UP | UV | ED, more=b"\xa0\xa0"))
+        bad("extensions of indefinite length", "authenticator-data", auth=authenticator_data(flags=UP | UV | ED, more=b"\xbf\xff"))
+        bad("a registration", "type", client=client_data(ch, kind="webauthn.create"))
+        bad("a payment", "type", client=client_data(ch, kind="payment.get"))
+        bad("in another site's frame", "cross-origin", client=client_data(ch, crossOrigin=True))
+        bad("under another site's page", "cross-origin", client=client_data(ch, topOrigin="https://evil.example"))
+        for o in ["https://evil.example", "https://evilportal.example", "http://portal.example", "https://portal.example/", "https://x@portal.example", "portal.example", ""]:
+            bad("origin " + repr(o), "origin", client=client_data(ch, o))
+        bad("a challenge with padding", "challenge", client=client_data(ch).replace(url(ch).encode(), url(ch).encode() + b"="))
+        bad("the challenge in hexadecimal", "challenge", client=client_data(ch).replace(url(ch).encode(), ch.hex().encode()))
+        bad("a member twice", "client-data", client=client_data(ch).replace(b'"origin"', b'"origin":"https://evil.example","origin"'))
+        bad("a member missing", "client-data", client=b'{"type":"webauthn.get","challenge":"' + url(ch).encode() + b'"}')
+        bad("a member of another type", "client-data", client=client_data(ch, crossOrigin="false"))
+        bad("client data that is a list", "client-data", client=b"[]")
+        bad("client data with more behind it", "client-data", client=client_data(ch) + b"{}")
+        bad("client data that is no UTF-8", "client-data", client=b"\xff" + client_data(ch))
+        good = assertion(k, authenticator_data(), client_data(ch))
+        raw_sig = base64.urlsafe_b64decode(good["signature"] + "==")
+        bad("a byte after the signature", "signature", sig=raw_sig + b"\0")
+        bad("a bit of the signature", "signature", sig=raw_sig[:-1] + bytes([raw_sig[-1] ^ 1]))
+        case(n + ", a blank in the client data", "signature", k, dict(good, client_data=url(client_data(ch) + b" ")))
+        case(n + ", another counter", "signature", k, dict(good, authenticator_data=url(authenticator_data()[:-1] + b"\x08")))
+        case(n + ", another key's name", "key", k, dict(good, kid=sha(spki(thief))))
+        case(n + ", another passkey's signature", "signature", k, dict(assertion(thief, authenticator_data(), client_data(ch)), kid=good["kid"]))
+    msg = authenticator_data() + hashlib.sha256(client_data(ch)).digest()
+    case("P-256, s in the upper half", "", p256, assertion(p256, authenticator_data(), client_data(ch), sig=high(p256, msg)))
+    case("P-256, r and s as 64 bytes", "signature", p256, assertion(p256, authenticator_data(), client_data(ch), sig=sign(p256, msg)))
+    write("act/assertions.json", out)
 
 
 # ---------------------------------------------------------------- alliance
@@ -368,7 +488,11 @@ def alliance():
     rotated["institutions"][0]["keys"].insert(1, dict(use="receipt", key=pem(edkey("new receipt")), **{"from": 1000}))
     stamping = copy.deepcopy(p)
     stamping["timestamp_authorities"] = [dict(id=i, name=n, certificate=root_certificate(i), demonstration=d) for i, n, d in (("ca", "示范电子认证中心", True), ("tsa-2", "Somebody else", False))]
-    write("alliance/policy-valid.json", [dict(name="as founded", policy=canon(p), founded=True), dict(name="receipt key changed at size 1000", policy=canon(rotated), founded=False),
+    acting = copy.deepcopy(p)
+    acting["acts"] = [dict(kind="deposit", assurance=1, passkey=False), dict(kind="recover", assurance=0, passkey=True), dict(kind="sign", assurance=3, passkey=True)]
+    authorities = [root_certificate("ca", "certificate root "), root_certificate("ca, renewed", "certificate root ")]
+    acting["certificate_authorities"] = [dict(id="ca", certificate=c) for c in sorted(authorities)] + [dict(id="ca-2", certificate=root_certificate("ca-2", "certificate root "))]
+    write("alliance/policy-valid.json", [dict(name="acts and certificate authorities", policy=canon(acting), founded=False), dict(name="as founded", policy=canon(p), founded=True), dict(name="receipt key changed at size 1000", policy=canon(rotated), founded=False),
                                          dict(name="timestamp authorities", policy=canon(stamping), founded=False),
                                          dict(name="laid out for people", policy=json.dumps(p, ensure_ascii=False, indent=2), founded=True)])
     bad = []
@@ -399,6 +523,24 @@ def alliance():
     tcase("a key in place of a certificate", "certificate", "$.timestamp_authorities[0].certificate", lambda t: t[0].update(certificate=pem(edkey("k"))))
     tcase("two certificates in one text", "certificate", "$.timestamp_authorities[0].certificate", lambda t: t[0].update(certificate=t[0]["certificate"] * 2))
     tcase("a timestamp authority without a word on demonstration", "missing-field", "$.timestamp_authorities[0].demonstration", lambda t: t[0].pop("demonstration"))
+
+    def ccase(name, reason, field, change):
+        x = copy.deepcopy(acting)
+        change(x["acts"], x["certificate_authorities"])
+        bad.append(dict(name=name, policy=canon(x), reason=reason, field=field))
+    ccase("an empty list of acts", "not-canonical", "$.acts", lambda a, c: a.clear())
+    ccase("acts not sorted", "acts", "$.acts[1].kind", lambda a, c: a.reverse())
+    ccase("an act twice", "acts", "$.acts[1].kind", lambda a, c: a[1].update(kind="deposit"))
+    ccase("an act in capitals", "act-kind", "$.acts[0].kind", lambda a, c: a[0].update(kind="Deposit"))
+    ccase("an act of assurance 4", "range", "$.acts[0].assurance", lambda a, c: a[0].update(assurance=4))
+    ccase("an act of which nothing is demanded", "acts", "$.acts[0]", lambda a, c: a[0].update(assurance=0))
+    ccase("an act without a word on passkeys", "missing-field", "$.acts[0].passkey", lambda a, c: a[0].pop("passkey"))
+    ccase("an empty list of certificate authorities", "not-canonical", "$.certificate_authorities", lambda a, c: c.clear())
+    ccase("certificate authorities not sorted", "certificate-authorities", "$.certificate_authorities[1].id", lambda a, c: c.reverse())
+    ccase("a certificate authority twice", "certificate-authorities", "$.certificate_authorities[1].id", lambda a, c: c.insert(0, c[0]))
+    ccase("a certificate that is no authority's", "certificate", "$.certificate_authorities[0].certificate", lambda a, c: c[0].update(certificate=root_certificate("x", "certificate of ", False)))
+    ccase("a key in place of an authority's certificate", "certificate", "$.certificate_authorities[0].certificate", lambda a, c: c[0].update(certificate=pem(edkey("k"))))
+    ccase("a certificate authority with a name", "unknown-field", "$.certificate_authorities[0].name", lambda a, c: c[0].update(name="CA"))
     write("alliance/policy-invalid.json", bad)
 
 
@@ -495,6 +637,8 @@ def role(path):
     if path.startswith("members/"):
         kind = path.split(".")[1]
         return kind if path.count(".") == 2 else kind + "-receipt"
+    if path.startswith("certificates/"):
+        return "certificate" if path.endswith(".pem") else "issuance" if path.count(".") == 1 else "issuance-receipt"
     return next(r for p, r in ROLES if path.startswith(p))
 
 
@@ -502,7 +646,8 @@ def package():
     kid = sha(b"a member's key")
     files = [("README.txt", "说明\n".encode()), ("statements/000001.cose", b"statement 1"), ("receipts/000001.court.cose", b"receipt c"), ("receipts/000001.notary.cose", b"receipt n"),
              ("manifests/000001.json", b"{}"), ("objects/000001/02-证据 1.txt", FILE), ("objects/000001/01-a.bin", bytes(range(256))), ("statements/000002.cose", b"statement 2"),
-             ("members/%s.enrolment.cose" % kid, b"enrolment"), ("members/%s.enrolment.court.cose" % kid, b"receipt e"), ("heads/court.cose", b"head"), ("checkpoints/0", b"cp 0"), ("checkpoints/7", b"cp 7"),
+             ("members/%s.enrolment.cose" % kid, b"enrolment"), ("members/%s.enrolment.court.cose" % kid, b"receipt e"), ("members/%s.passkey.cose" % kid, b"passkey"), ("members/%s.passkey.court.cose" % kid, b"receipt p"),
+             ("certificates/%s.cose" % kid, b"issuance"), ("certificates/%s.court.cose" % kid, b"receipt i"), ("certificates/%s.pem" % kid, b"certificate"), ("heads/court.cose", b"head"), ("checkpoints/0", b"cp 0"), ("checkpoints/7", b"cp 7"),
              ("timestamps/7.tsa-1.tsr", b"token"), ("timestamps/renewals/2036.ers", b"renewal"), ("trust/alliance.json", b"{}"), ("trust/court.pem", b"pem"), ("trust/court.%s.pem" % kid, b"pem"), ("trust/members/%s.pem" % kid, b"pem")]
     index = dict(v=1, alliance=sha(b"alliance"), trail=sha(b"statement 1"), tree_size=9,
                  files=[dict(path=p, role=role(p), size=len(c), sha256=sha(c), sm3=sm3(c)) for p, c in files],
@@ -555,7 +700,7 @@ def package():
     case("another size", "size", lambda f, x: x["files"][1].update(size=12))
     case("another role", "role", lambda f, x: x["files"][1].update(role="head"))
     for p in ["run.exe", "statements/1.cose", "statements/0000001.cose", "statements/000000.cose", "receipts/000001.Court.cose", "objects/000001/1-a", "objects/000001/001-a", "objects/000001/00-a", "objects/000001/03-a?b", "objects/000001/03-", "objects/03-a",
-              "members/%s.cose" % kid, "members/%s.renewal.cose" % kid, "members/00.enrolment.cose", "heads/court.txt", "checkpoints/07", "checkpoints/x", "timestamps/7.tsr", "timestamps/renewals/a/b", "trust/other.json", "trust/court.00.pem", "trust/members/court.pem"]:
+              "members/%s.cose" % kid, "members/%s.renewal.cose" % kid, "members/00.enrolment.cose", "members/%s.passkey.Court.cose" % kid, "certificates/%s" % kid, "certificates/%s.der" % kid, "certificates/%s.court.pem" % kid, "certificates/00.pem", "certificates/%s.a.b.cose" % kid, "heads/court.txt", "checkpoints/07", "checkpoints/x", "timestamps/7.tsr", "timestamps/renewals/a/b", "trust/other.json", "trust/court.00.pem", "trust/members/court.pem"]:
         case("path " + p.replace(kid, "<kid>"), "path", add(p, as_role="readme"), small=True)
     case("statement of 64 KiB and a byte", "too-large", lambda f, x: (add("heads/ca.cose", bytes(65537))(f, x)), small=True)
     case("receipt of an enrolment that is missing", "missing", add("members/%s.enrolment.court.cose" % sha(b"other")))

@@ -375,6 +375,91 @@ function verdict(key, msg, sig) {
   return [ok, ok]
 }
 
+// ---- Acts and passkeys (manifest.md, part 3)
+
+// RFC 8785 for documents of texts, integers and booleans: names in the order of
+// their UTF-16 code units, which is JavaScript's own.
+const canon = (v) => Array.isArray(v) ? '[' + v.map(canon).join(',') + ']'
+  : v && typeof v === 'object' ? '{' + Object.keys(v).sort().map((k) => JSON.stringify(k) + ':' + canon(v[k])).join(',') + '}' : JSON.stringify(v)
+
+function actDigest(manifest) {
+  const m = JSON.parse(manifest)
+  delete m.act.passkey
+  return sha256(Buffer.from('zhenglian act v1\0'), Buffer.from(canon(m)))
+}
+
+// Length of a CBOR item with definite lengths, nested up to four deep; -1 when it is none.
+function itemLength(b, at, depth) {
+  if (at >= b.length || depth > 4) return -1
+  const major = b[at] >> 5, info = b[at] & 31
+  let n = BigInt(info), next = at + 1
+  if (info > 27) return -1
+  if (info >= 24) {
+    next += 1 << (info - 24)
+    if (next > b.length) return -1
+    n = BigInt('0x' + hex(b.subarray(at + 1, next)))
+  }
+  if (major === 2 || major === 3) return n > BigInt(b.length - next) ? -1 : next + Number(n)
+  let items = major === 4 ? n : major === 5 ? 2n * n : major === 6 ? 1n : 0n
+  if (items > BigInt(b.length) * 2n) return -1
+  for (; items > 0n; items--) if ((next = itemLength(b, next, depth + 1)) < 0) return -1
+  return next
+}
+
+// Members that stand twice are told by a reviver-free count of names at the top.
+function parseClientData(bytes) {
+  let text, c
+  try { text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes); c = JSON.parse(text) } catch { return null }
+  if (!c || typeof c !== 'object' || Array.isArray(c)) return null
+  let depth = 0, names = 0
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === '"') { while (text[++i] !== '"') if (text[i] === '\\') i++ } else if ('{['.includes(text[i])) depth++
+    else if ('}]'.includes(text[i])) depth--
+    else if (text[i] === ':' && depth === 1) names++
+  }
+  if (names !== Object.keys(c).length) return null
+  for (const [name, type] of [['type', 'string'], ['challenge', 'string'], ['origin', 'string']]) if (typeof c[name] !== type) return null
+  if ('crossOrigin' in c && typeof c.crossOrigin !== 'boolean') return null
+  if ('topOrigin' in c && typeof c.topOrigin !== 'string') return null
+  return c
+}
+
+// The first step of manifest.md M21 that fails, or ''.
+function assertionFault(a, der, challenge, site) {
+  const un64 = (s) => Buffer.from(s, 'base64url')
+  const auth = un64(a.authenticator_data), client = un64(a.client_data), sig = un64(a.signature)
+  if (hex(sha256(der)) !== a.kid) return 'key'
+  const c = parseClientData(client)
+  if (!c) return 'client-data'
+  if (c.type !== 'webauthn.get') return 'type'
+  if (c.challenge !== challenge.toString('base64url')) return 'challenge'
+  if (c.crossOrigin || c.topOrigin) return 'cross-origin'
+  const o = /^(https?):\/\/([^/?#@:]+)(:[0-9]+)?$/.exec(c.origin)
+  if (!o || (o[2] !== site && !o[2].endsWith('.' + site)) || (o[1] !== 'https' && o[2] !== 'localhost' && !o[2].endsWith('.localhost'))) return 'origin'
+  if (auth.length < 37) return 'authenticator-data'
+  if (hex(auth.subarray(0, 32)) !== hex(sha256(Buffer.from(site)))) return 'relying-party'
+  const flags = auth[32]
+  if (!(flags & 1)) return 'user-present'
+  if (!(flags & 4)) return 'user-verified'
+  if ((flags & 16 && !(flags & 8)) || flags & 64) return 'authenticator-data'
+  if (flags & 128 ? auth.length === 37 || auth[37] >> 5 !== 5 || itemLength(auth, 37, 0) !== auth.length : auth.length !== 37) return 'authenticator-data'
+  const key = parseKey(der), node = createPublicKey({ key: der, format: 'der', type: 'spki' }), msg = Buffer.concat([auth, sha256(client)])
+  if (key.alg === -8) return sig.length === 64 && edVerify(key.raw, msg, sig) && verify(null, msg, node, sig) ? '' : 'signature'
+  return strictDER(sig) && verify('sha256', msg, { key: node, dsaEncoding: 'der' }, sig) ? '' : 'signature'
+}
+
+// A SEQUENCE of two positive INTEGERs and nothing else.
+function strictDER(b) {
+  if (b[0] !== 0x30 || b[1] !== b.length - 2) return false
+  let at = 2
+  for (let i = 0; i < 2; i++) {
+    const n = b[at + 1], v = b.subarray(at + 2, at + 2 + n)
+    if (b[at] !== 2 || !n || v.length !== n || v[0] & 0x80 || (n > 1 && v[0] === 0 && !(v[1] & 0x80))) return false
+    at += 2 + n
+  }
+  return at === b.length
+}
+
 // ---- The run
 
 let failures = 0
@@ -427,6 +512,12 @@ run('registry/contents.json', (v) => {
   const content = { bytes: v.bytes, code: v.code, field: v.field }
   if (v.code === 'ok') return parseContent({ type: TYPES[v.kind], payload: unhex(v.bytes) })
   refused(content, (payload) => parseContent({ type: TYPES[v.kind], payload }))
+})
+run('act/assertions.json', (v) => {
+  const challenge = actDigest(v.manifest)
+  same('canonical bytes', canon(JSON.parse(v.manifest)), v.manifest)
+  same('challenge', hex(challenge), v.challenge)
+  same('the reason', assertionFault(JSON.parse(v.manifest).act.passkey, Buffer.from(v.key, 'base64'), challenge, v.relying_party), v.reason)
 })
 run('receipt/valid.json', (v) => {
   const s = parseReceipt(unhex(v.bytes)), f = v.fields, root = rootOf(s, unhex(v.entry))
