@@ -26,6 +26,9 @@ type Config struct {
 	Limits Limits               `koanf:"limits"`
 	Log    LogConfig            `koanf:"log"`
 
+	Keys  map[string]string `koanf:"keys"` // by the name of the key file: its PKCS#11 URI
+	Token TokenConfig       `koanf:"token"`
+
 	TSA        TSAConfig        `koanf:"tsa"`
 	Timestamps TimestampsConfig `koanf:"timestamps"`
 }
@@ -126,7 +129,7 @@ func listenAt(address string) string {
 // loadConfig reads HOME/node.toml. A file that is missing means the defaults.
 func (h *Home) loadConfig(environ []string) (Config, error) {
 	var c Config
-	f := settingsFile{path: filepath.Join(h.Path, configFile), defaults: defaultConfigFor(h.Descriptor), prefix: envPrefix, open: isPeerKey, alone: "peers"}
+	f := settingsFile{path: filepath.Join(h.Path, configFile), defaults: defaultConfigFor(h.Descriptor), prefix: envPrefix, open: func(key string) bool { return isPeerKey(key) || isTokenKey(key) }, alone: []string{"peers", "keys"}}
 	err := f.load(environ, &c, func() (setting, reason, hint string) { return c.check() })
 	if err != nil {
 		return Config{}, err
@@ -169,6 +172,9 @@ func (c *Config) check() (setting, reason, hint string) {
 		}
 	}
 	if setting, reason, hint = c.checkTimestamps(); setting != "" {
+		return setting, reason, hint
+	}
+	if setting, reason, hint = c.checkKeys(); setting != "" {
 		return setting, reason, hint
 	}
 	return c.Log.check()

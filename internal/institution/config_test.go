@@ -113,10 +113,11 @@ func TestEverySettingIsExplained(t *testing.T) {
 			switch f.Type.Kind() {
 			case reflect.Struct:
 				walk(key+".", f.Type)
-			case reflect.Map: // [peers.ID] is explained by an example
-				if !strings.Contains(configTemplate, "# ["+key+".") {
+			case reflect.Map: // [peers.ID] and [keys] are explained by an example
+				if !strings.Contains(configTemplate, "# ["+key+".") && !strings.Contains(configTemplate, "\n["+key+"]\n# ") {
 					t.Errorf("[%s] has no example", key)
 				}
+				delete(inFile, key)
 			default:
 				if !inFile[key] {
 					t.Errorf("%s is not in the file", key)

@@ -25,6 +25,7 @@ const (
 	CodeUnknownPeer   ErrorCode = "unknown-peer"       // not an institution of the alliance
 	CodeTSA           ErrorCode = "bad-tsa"            // the timestamp authority's files, or those of one to ask
 	CodePortal        ErrorCode = "portal-exists"      // MakePortal: there is a portal.toml already
+	CodeRotation      ErrorCode = "bad-rotation"       // the files of a key that is being replaced; Subject names a use that cannot be
 	CodePeerKey       ErrorCode = "peer-key-not-known" // a TLS peer with a key of nobody, or somebody else's
 )
 

@@ -31,13 +31,15 @@ type Home struct {
 	Alliance   *evidence.Alliance // nil before Join
 	Config     Config
 
-	keys map[evidence.KeyUse][]*signing.Key
+	keys   map[evidence.KeyUse][]*signing.Key
+	tokens *signing.Tokens
 }
 
 // Open loads and checks a home: the descriptor is valid and holds the public
-// half of each key file, key files are reachable by their owner alone, and the
-// alliance, where there is one, holds this very descriptor. With uses given,
-// only those keys are read: a command takes no key that it does not need.
+// half of each key file (the log does of keys that were replaced), key files
+// are reachable by their owner alone, and the alliance, where there is one, holds
+// this very descriptor. With uses given, only those keys are read: a command
+// takes no key that it does not need.
 // Errors are *Error.
 func Open(home string, uses ...evidence.KeyUse) (*Home, error) {
 	h, err := OpenPublic(home)
@@ -45,12 +47,12 @@ func Open(home string, uses ...evidence.KeyUse) (*Home, error) {
 		return nil, err
 	}
 	h.keys = make(map[evidence.KeyUse][]*signing.Key)
-	store := signing.Dir(keysDir(home))
+	store := h.keyStore()
 	for _, k := range filePlan(h.Descriptor) {
 		if len(uses) > 0 && !slices.Contains(uses, k.use) {
 			continue
 		}
-		key, err := loadKey(store, k)
+		key, err := h.loadCurrent(store, k)
 		if err != nil {
 			return nil, err
 		}
@@ -81,6 +83,7 @@ func OpenPublic(home string) (*Home, error) {
 	if h.Config, err = h.loadConfig(os.Environ()); err != nil {
 		return nil, err
 	}
+	h.tokens = signing.NewTokens(h.Config.Token.signing(home))
 	return h, h.checkPeers()
 }
 
@@ -121,8 +124,8 @@ func filePlan(d *evidence.Descriptor) []expectedKey {
 		expectedKey{"tls", evidence.UseTLS, d.Keys.TLS})
 }
 
-func loadKey(store signing.Dir, want expectedKey) (*signing.Key, error) {
-	path := store.Path(want.name)
+func loadKey(store signing.Mixed, want expectedKey) (*signing.Key, error) {
+	path := store.Place(want.name)
 	key, err := store.Key(want.name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &Error{Code: CodeKeyMissing, Path: path, Reason: "the " + want.name + " key is missing", Hint: "restore it from the institution's backup; it cannot be made again"}
@@ -198,8 +201,8 @@ func Join(home string, genesis []byte) (*evidence.Alliance, error) {
 // ID returns the institution's id.
 func (h *Home) ID() string { return h.Descriptor.ID }
 
-// Key returns the key of a use, of several receipt keys the first. It is nil
-// when Open was told to leave it.
+// Key returns the key of a use that counted when the home was opened, of several
+// receipt keys the first. It is nil when Open was told to leave it.
 func (h *Home) Key(use evidence.KeyUse) *signing.Key {
 	if keys := h.keys[use]; len(keys) > 0 {
 		return keys[0]

@@ -24,6 +24,12 @@ type Params struct {
 	// SM2Receipt adds a second receipt key, beside the first: software outside
 	// China reads no SM2.
 	SM2Receipt bool
+	// Keys are PKCS#11 URIs by the name of the key file that they stand for, as in
+	// [keys] of node.toml. A key that the token has already is taken, with its
+	// algorithm; else it is made there.
+	Keys map[string]string
+	// Token says where the token is, for URIs that don't.
+	Token TokenConfig
 	// Random is crypto/rand.Reader when nil.
 	Random io.Reader
 }
@@ -78,7 +84,13 @@ func Init(home string, p Params) (*evidence.Descriptor, error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, &Error{Code: CodeParams, Path: home, Reason: "the directory cannot be made", Hint: "choose one that this user may write to", Err: err}
 	}
-	d, err := describe(&p, signing.Dir(keysDir(home)))
+	settings := Config{Keys: p.Keys, Token: p.Token}
+	if setting, reason, hint := settings.checkKeys(); setting != "" {
+		return nil, &Error{Code: CodeConfigValue, Path: home, Subject: setting, Reason: setting + " " + reason, Hint: hint}
+	}
+	tokens := signing.NewTokens(settings.Token.signing(home))
+	defer tokens.Close()
+	d, err := describe(&p, signing.Mixed{Files: signing.Dir(keysDir(home)), Tokens: tokens, URIs: byFile(p.Keys)})
 	if err != nil {
 		return nil, &Error{Code: CodeParams, Path: home, Reason: "making the keys failed", Hint: "remove the directory and run it again", Err: err}
 	}
@@ -86,7 +98,7 @@ func Init(home string, p Params) (*evidence.Descriptor, error) {
 	if err == nil {
 		err = errors.Join(
 			os.Mkdir(filepath.Join(home, "data"), 0o700),
-			signing.CreateFile(filepath.Join(home, configFile), defaultConfigFor(d), 0o600))
+			signing.CreateFile(filepath.Join(home, configFile), settings.withKeys(defaultConfigFor(d)), 0o600))
 	}
 	if err == nil {
 		err = signing.CreateFile(filepath.Join(home, descriptorFile), data, 0o644)

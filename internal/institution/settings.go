@@ -21,7 +21,7 @@ type settingsFile struct {
 	defaults []byte                // TOML with every setting
 	prefix   string                // of the environment's variables
 	open     func(key string) bool // settings that have no default; nil when all have one
-	alone    string                // the section of those, which the file alone sets
+	alone    []string              // the sections of those, which the file alone sets
 }
 
 // load reads the settings into a struct with koanf tags, and has them checked:
@@ -83,7 +83,10 @@ func (f *settingsFile) load(environ []string, into any, check func() (setting, r
 }
 
 func (f *settingsFile) isSection(known map[string]any, key string) bool {
-	if f.alone != "" && (key == f.alone || strings.HasPrefix(key, f.alone+".") && strings.Count(key, ".") == 1) {
+	if slices.Contains(f.alone, key) {
+		return true
+	}
+	if parent, _, ok := strings.Cut(key, "."); ok && parent == "peers" && slices.Contains(f.alone, parent) && strings.Count(key, ".") == 1 {
 		return true
 	}
 	for k := range known {
@@ -97,8 +100,11 @@ func (f *settingsFile) isSection(known map[string]any, key string) bool {
 // hintKeys lists the settings of the same section, or all of them.
 func (f *settingsFile) hintKeys(known map[string]any, key string) string {
 	section, _, _ := strings.Cut(strings.Replace(key, "_", ".", 1), ".")
-	if section == "peers" && f.alone == section {
-		return "a section [peers.ID] has peer and p2p, in node.toml alone"
+	if slices.Contains(f.alone, section) {
+		if section == "peers" {
+			return "a section [peers.ID] has peer and p2p, in node.toml alone"
+		}
+		return "[keys] has receipt, cosign, statement, attest, tsa and ca, in node.toml alone; the other keys are always files"
 	}
 	var all, same []string
 	for k := range known {

@@ -62,7 +62,7 @@ func MakeTSA(home string, demonstration bool, now time.Time, issue Issue) (*evid
 	if err := os.MkdirAll(filepath.Join(home, tsaDir), 0o700); err != nil {
 		return fail(err)
 	}
-	store := signing.Dir(keysDir(home))
+	store := h.keyStore()
 	key, err := store.Key(tsaKeyName)
 	if errors.Is(err, fs.ErrNotExist) {
 		key, err = store.Generate(tsaKeyName, evidence.ES256, nil)
@@ -148,10 +148,10 @@ func (h *Home) TSA() (*TSA, error) {
 	if err != nil {
 		return fail(tsaPath(h.Path, tsaChainFile), "the timestamp authority's certificates cannot be read", err)
 	}
-	store := signing.Dir(keysDir(h.Path))
+	store := h.keyStore()
 	key, err := store.Key(tsaKeyName)
 	if err != nil {
-		return fail(store.Path(tsaKeyName), "the timestamp authority's key cannot be used", err)
+		return fail(store.Place(tsaKeyName), "the timestamp authority's key cannot be used", err)
 	}
 	return &TSA{Key: key, Chain: chain, Register: tsaPath(h.Path, tsaRegisterFile), Authority: t}, nil
 }

@@ -483,6 +483,15 @@ func (m Mixed) Place(name string) string {
 	return m.Files.Path(name)
 }
 
+// Has reports whether a key of that name is named by a URI or is a file.
+func (m Mixed) Has(name string) bool {
+	if m.URIs[name] != "" {
+		return true
+	}
+	_, err := os.Lstat(m.Files.Path(name))
+	return err == nil
+}
+
 // Key implements KeyStore.
 func (m Mixed) Key(name string) (*Key, error) {
 	if uri := m.URIs[name]; uri != "" {
