@@ -75,7 +75,15 @@ func (g *partsGathering) step(ctx context.Context, s TrailStep) error {
 		return err
 	}
 	g.proven(final)
-	g.parts.Steps = append(g.parts.Steps, evidence.PartStep{Statement: s.Bytes(), Position: final.Position, Receipts: final.Receipts})
+	part := evidence.PartStep{Statement: s.Bytes(), Position: final.Position, Receipts: final.Receipts}
+	// A package stands without tokens, as with those over checkpoints.
+	if own, err := g.c.StatementTimestamps(ctx, final.Position, s.Digest()); err == nil && len(own) > 0 {
+		part.Timestamps = own
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	g.parts.Steps = append(g.parts.Steps, part)
 	for inst, data := range final.Receipts {
 		r, err := evidence.ParseReceipt(data)
 		if err != nil {

@@ -96,3 +96,71 @@ func (c *Client) AwaitTimestamp(ctx context.Context, position uint64, wait time.
 		_ = sleep(limited, timestampPoll) // the next round sees why it ended
 	}
 }
+
+// StatementTimestamps returns the tokens over a statement itself that an
+// institution holds, by authority, perhaps none; checked as those of Timestamps.
+// ErrNotFound.
+func (c *Client) StatementTimestamps(ctx context.Context, position uint64, statement evidence.Digest) (map[string][]byte, error) {
+	tokens, err := c.statementTokens(ctx, request{method: http.MethodGet, path: statementTokensPath(position), accept: typeJSON}, statement)
+	if err != nil {
+		return nil, fmt.Errorf("fetching the timestamps of the statement at position %d: %w", position, err)
+	}
+	return tokens, nil
+}
+
+// StampStatement has an institution's authorities stamp the statement at a
+// position, whose digest the client knows, and returns the tokens over it, by
+// authority, of which there is at least one. It needs a signer with a registered
+// key. An institution that asks no authority, or whose authorities are away, is
+// passed over.
+func (c *Client) StampStatement(ctx context.Context, position uint64, statement evidence.Digest) (map[string][]byte, error) {
+	q := request{method: http.MethodPost, path: statementTokensPath(position), accept: typeJSON, signed: true}
+	var tokens map[string][]byte
+	var failures error
+	for _, n := range c.inTurn() {
+		a, err := c.ask(ctx, n, q)
+		if err == nil {
+			tokens, err = c.readStatementTokens(a, statement)
+		}
+		if err == nil && len(tokens) == 0 {
+			err = fmt.Errorf("%s gives no token that holds", n.institution)
+		}
+		if err == nil {
+			c.prefer(n) // it has them at once, the others soon
+			return tokens, nil
+		}
+		failures = errors.Join(failures, fmt.Errorf("%s: %w", n.institution, err))
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return nil, fmt.Errorf("having the statement at position %d timestamped: %w", position, failures)
+}
+
+func statementTokensPath(position uint64) string {
+	return fmt.Sprintf("/api/v1/positions/%d/statement-timestamps", position)
+}
+
+func (c *Client) statementTokens(ctx context.Context, q request, statement evidence.Digest) (tokens map[string][]byte, err error) {
+	_, err = c.anyNode(ctx, q, func(a *answer) (err error) {
+		tokens, err = c.readStatementTokens(a, statement)
+		return err
+	})
+	return tokens, err
+}
+
+func (c *Client) readStatementTokens(a *answer, statement evidence.Digest) (map[string][]byte, error) {
+	var v struct {
+		Tokens []tokenWire `json:"tokens"`
+	}
+	if err := readJSON(a, &v); err != nil {
+		return nil, err
+	}
+	out := map[string][]byte{}
+	for _, t := range v.Tokens {
+		if c.checkToken(t, statement) == nil {
+			out[t.Authority] = t.Token
+		}
+	}
+	return out, nil
+}

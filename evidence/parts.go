@@ -36,6 +36,8 @@ type PartStep struct {
 	Statement []byte            `json:"statement"`
 	Position  uint64            `json:"position"`
 	Receipts  map[string][]byte `json:"receipts"` // by institution
+	// Timestamps are tokens over the statement itself, by authority.
+	Timestamps map[string][]byte `json:"timestamps,omitempty"`
 }
 
 // PartSigner is a key that signed and what the registry says of it.
@@ -106,6 +108,11 @@ func (p *PackageParts) writeStep(pw *PackageWriter, step *PartStep, plain Plaint
 	n, err := pw.AddStep(step.Statement, step.Position, data, step.Receipts)
 	if err != nil {
 		return err
+	}
+	for _, authority := range slices.Sorted(maps.Keys(step.Timestamps)) {
+		if err := pw.AddStatementTimestamp(n, authority, step.Timestamps[authority]); err != nil {
+			return err
+		}
 	}
 	if data == nil {
 		if s.Envelope() {

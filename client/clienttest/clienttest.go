@@ -30,6 +30,7 @@ import (
 type Net struct {
 	// tokens over checkpoints, by size and authority; nil: nobody is asked for any.
 	tokens map[uint64]map[string][]byte
+	own    map[uint64]map[string][]byte // tokens over statements, by position
 	*testalliance.Alliance
 	Nodes map[string]*Node
 
@@ -410,6 +411,35 @@ func (n *Node) TimestampFor(p uint64) (uint64, map[string][]byte, error) {
 		}
 	}
 	return 0, nil, nil
+}
+
+// StatementTimestamps implements api.Node.
+func (n *Node) StatementTimestamps(p uint64) (map[string][]byte, error) {
+	n.net.mu.Lock()
+	defer n.net.mu.Unlock()
+	if p >= n.size() {
+		return nil, chain.ErrNotFound
+	}
+	return n.net.own[p], nil
+}
+
+// StampStatement implements api.Node: it gives what the test has made.
+func (n *Node) StampStatement(_ context.Context, p uint64) (map[string][]byte, error) {
+	tokens, err := n.StatementTimestamps(p)
+	if err == nil && len(tokens) == 0 {
+		err = chain.ErrNoAuthority
+	}
+	return tokens, err
+}
+
+// StampStatement gives the statement at a position these tokens, by authority.
+func (net *Net) StampStatement(position uint64, tokens map[string][]byte) {
+	net.mu.Lock()
+	defer net.mu.Unlock()
+	if net.own == nil {
+		net.own = map[uint64]map[string][]byte{}
+	}
+	net.own[position] = tokens
 }
 
 // Tile computes a tile from the entries (C2SP tlog-tiles).

@@ -46,6 +46,9 @@ type Node interface {
 	Stamps() chain.StampStatus
 	Timestamps(size uint64) (map[string][]byte, error)
 	TimestampFor(position uint64) (size uint64, tokens map[string][]byte, err error)
+	// StatementTimestamps and StampStatement: tokens over a statement itself.
+	StatementTimestamps(position uint64) (map[string][]byte, error)
+	StampStatement(ctx context.Context, position uint64) (map[string][]byte, error)
 }
 
 // Limits bound what clients can make the node do. Each zero takes the default
@@ -143,6 +146,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// TSA answers RFC 3161 queries at /tsa; nil: this node runs no authority.
 	TSA http.Handler
+	// TSAStatus is how that authority stands; nil: this node runs none.
+	TSAStatus func() AuthorityStatus
 	// TLS makes Run serve TLS on a plain listener.
 	TLS *tls.Config
 	// Language of answers when Accept-Language asks for none we have: "en"

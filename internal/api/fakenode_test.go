@@ -63,6 +63,8 @@ func newSM2(t testing.TB) evidence.Signer {
 // fakeNode is a log in memory with four institutions' real keys: statements,
 // receipts and checkpoints are real bytes; only the consensus is missing.
 type fakeNode struct {
+	owns     map[uint64]map[string][]byte // tokens over statements
+	stampErr error
 	alliance *evidence.Alliance
 	keys     map[string]map[string]evidence.Signer // institution → proof name
 
@@ -351,7 +353,32 @@ func (n *fakeNode) CheckpointAt(size uint64) (evidence.CosignedCheckpoint, error
 }
 
 func (n *fakeNode) Stamps() chain.StampStatus {
-	return chain.StampStatus{Authorities: []string{"ca"}}
+	return chain.StampStatus{Authorities: []string{"ca"}, Size: 1, Last: time.Unix(1700000000, 0), Backlog: 3, Since: time.Unix(1700000001, 0), Failures: 2, LastError: "ca.internal: refused"}
+}
+
+func (n *fakeNode) StatementTimestamps(pos uint64) (map[string][]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if pos >= n.tree.Size() {
+		return nil, chain.ErrNotFound
+	}
+	return n.owns[pos], nil
+}
+
+func (n *fakeNode) StampStatement(_ context.Context, pos uint64) (map[string][]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stampErr != nil {
+		return nil, n.stampErr
+	}
+	if pos >= n.tree.Size() {
+		return nil, chain.ErrNotFound
+	}
+	if n.owns == nil {
+		n.owns = map[uint64]map[string][]byte{}
+	}
+	n.owns[pos] = map[string][]byte{"ca": []byte("own")}
+	return n.owns[pos], nil
 }
 
 func (n *fakeNode) Timestamps(size uint64) (map[string][]byte, error) {

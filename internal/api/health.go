@@ -35,6 +35,8 @@ type Status struct {
 	Ready         bool                  `json:"ready"`
 	Reasons       []reason              `json:"reasons"`
 	Peers         map[string]PeerStatus `json:"peers"`
+	Timestamps    *TimestampStatus      `json:"timestamps,omitempty" doc:"Absent when this node asks no timestamp authority"`
+	TSA           *AuthorityStatus      `json:"tsa,omitempty" doc:"Absent when the institution runs no timestamp authority"`
 	Faults        map[string]string     `json:"faults,omitempty" doc:"For institutions only"`
 	DiskFree      *uint64               `json:"disk_free,omitempty" doc:"Bytes, for institutions only"`
 }
@@ -103,6 +105,7 @@ func (s *Server) status(r *http.Request, _ *struct{}) (*output[Status], error) {
 	out := Status{Institution: s.node.Institution(), Alliance: a.ID().String(), Origin: a.Origin(), Height: st.Height, BlockTime: timeOrNil(st.BlockTime),
 		Size: st.Size, Root: st.Root.String(), WitnessedSize: st.WitnessedSize, Pending: st.Pending, Reasons: s.notReady(), Peers: map[string]PeerStatus{}}
 	out.Ready = len(out.Reasons) == 0
+	out.Timestamps, out.TSA = s.timestampStatus(detail), s.authorityStatus(detail)
 	for id, p := range st.Peers {
 		ps := PeerStatus{Reachable: p.Reachable, LastHeard: timeOrNil(p.LastHeard), WitnessedSize: p.WitnessedSize}
 		if detail {

@@ -320,6 +320,7 @@ func TestOpenAPI(t *testing.T) {
 		GET/api/v1/statements/{digest}/bytes GET/api/v1/statements/{digest}/transparent GET/api/v1/positions/{position} GET/api/v1/positions/{position}/receipts
 		GET/api/v1/trails/{digest} GET/api/v1/trails/{digest}/head GET/api/v1/keys/{kid}/positions GET/api/v1/members/{kid} GET/api/v1/checkpoints/{size}
 		GET/api/v1/checkpoints/{size}/timestamps GET/api/v1/positions/{position}/timestamp POST/tsa
+		GET/api/v1/key-changes GET/api/v1/positions/{position}/statement-timestamps POST/api/v1/positions/{position}/statement-timestamps
 		GET/api/v1/alliance GET/api/v1/policy GET/api/v1/status GET/healthz GET/readyz GET/metrics GET/openapi.json GET/docs`) {
 		want2[r] = true
 	}

@@ -421,6 +421,11 @@ func (s *Server) member(_ *http.Request, in *memberInput) (*output[Member], erro
 // get registers a lookup with huma, with our errors and the request at hand.
 func get[I, O any](s *Server, op huma.Operation, h func(*http.Request, *I) (*O, error)) {
 	op.Method = http.MethodGet
+	send(s, op, h)
+}
+
+// send is get for the method that the operation names, without a body.
+func send[I, O any](s *Server, op huma.Operation, h func(*http.Request, *I) (*O, error)) {
 	op.SkipValidateParams = true // ours says which field and what to do
 	s.document(&op)
 	huma.Register(s.huma, op, func(ctx context.Context, in *I) (*O, error) {

@@ -22,7 +22,7 @@ type metrics struct {
 	handler  http.Handler
 }
 
-func newMetrics(reg *prometheus.Registry, node Node) (*metrics, error) {
+func newMetrics(reg *prometheus.Registry, node Node, tsa func() AuthorityStatus) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "zhenglian_http_requests_total", Help: "Requests answered, by route and status."}, []string{"route", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "zhenglian_http_request_seconds", Help: "Time to answer, by route.",
@@ -33,7 +33,7 @@ func newMetrics(reg *prometheus.Registry, node Node) (*metrics, error) {
 		denied:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "zhenglian_http_denied_total", Help: "Signed requests refused, by reason."}, []string{"code"}),
 		handler:  promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.outcomes, m.batches, m.denied, nodeCollector{node}} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.outcomes, m.batches, m.denied, nodeCollector{node, tsa}} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -50,7 +50,10 @@ func (m *metrics) request(route string, status int, took time.Duration) {
 }
 
 // nodeCollector reads the node's status once a scrape.
-type nodeCollector struct{ node Node }
+type nodeCollector struct {
+	node Node
+	tsa  func() AuthorityStatus // nil: no authority runs here
+}
 
 // Describe sends nothing: an unchecked collector, whose labels are institutions.
 func (nodeCollector) Describe(chan<- *prometheus.Desc) {}
@@ -70,11 +73,37 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	gauge("disk_free_bytes", "Room on the node's disk.", float64(st.DiskFree))
 	gauge("faults", "Stores that are broken.", float64(len(st.Faults)))
 	gauge("ready", "1 when the node is ready.", asFloat(len(notReady(st)) == 0))
+	c.stamps(out, gauge)
 	reachable := prometheus.NewDesc("zhenglian_peer_reachable", "1 when the institution's node answers.", []string{"institution"}, nil)
 	witnessed := prometheus.NewDesc("zhenglian_peer_witnessed_size", "Largest log size the institution signed.", []string{"institution"}, nil)
 	for id, p := range st.Peers {
 		out <- prometheus.MustNewConstMetric(reachable, prometheus.GaugeValue, asFloat(p.Reachable), id)
 		out <- prometheus.MustNewConstMetric(witnessed, prometheus.GaugeValue, float64(p.WitnessedSize), id)
+	}
+}
+
+// stamps tells how the asking for tokens and the own authority stand.
+func (c nodeCollector) stamps(out chan<- prometheus.Metric, gauge func(name, help string, v float64)) {
+	if st := c.node.Stamps(); len(st.Authorities) > 0 {
+		gauge("timestamp_size", "Log size of the newest checkpoint with a timestamp token.", float64(st.Size))
+		if !st.Last.IsZero() {
+			gauge("timestamp_last_seconds", "When the newest timestamp token came, seconds since 1970.", float64(st.Last.UnixMilli())/1000)
+		}
+		gauge("timestamp_backlog", "Entries of the public log that no timestamp token covers.", float64(st.Backlog))
+		if !st.Since.IsZero() {
+			gauge("timestamp_backlog_since_seconds", "Block time of the first entry that no timestamp token covers, seconds since 1970.", float64(st.Since.UnixMilli())/1000)
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("zhenglian_timestamp_failures_total", "Rounds in which no timestamp authority gave a token.", nil, nil),
+			prometheus.CounterValue, float64(st.Failures))
+	}
+	if c.tsa == nil {
+		return
+	}
+	st := c.tsa()
+	gauge("tsa_ready", "1 when the institution's timestamp authority signs.", asFloat(st.Ready))
+	gauge("tsa_entries", "Tokens in the register of the institution's timestamp authority.", float64(st.Entries))
+	if st.ClockErrorSeconds != nil {
+		gauge("tsa_clock_error_seconds", "The most by which the timestamp authority's clock can be wrong.", *st.ClockErrorSeconds)
 	}
 }
 

@@ -154,7 +154,7 @@ func (s *Server) limitRate(next http.Handler) http.Handler {
 		switch {
 		case watched(r.URL.Path):
 			next.ServeHTTP(w, r)
-		case r.URL.Path == pathTSA:
+		case asksAuthority(r):
 			stamps.ServeHTTP(w, r)
 		case publicLog(r.URL.Path):
 			reads.ServeHTTP(w, r)

@@ -78,7 +78,7 @@ func New(c Config) (*Server, error) {
 		s.origins[strings.ToLower(u.Host)] = a
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
-	if s.metrics, err = newMetrics(c.Metrics, c.Node); err != nil {
+	if s.metrics, err = newMetrics(c.Metrics, c.Node, c.TSAStatus); err != nil {
 		return nil, fmt.Errorf("setting up the API: %w", err)
 	}
 	if err := s.routes(); err != nil {

@@ -1,13 +1,78 @@
 package api
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/zhenglian/zhenglian/internal/chain"
 )
 
-const pathTSA = "/tsa"
+const (
+	pathTSA        = "/tsa"
+	statementStamp = "/statement-timestamps"
+)
+
+// asksAuthority reports whether a request costs an authority a signature.
+func asksAuthority(r *http.Request) bool {
+	return r.Method == http.MethodPost && (r.URL.Path == pathTSA || strings.HasSuffix(r.URL.Path, statementStamp))
+}
+
+// StatementTimestamps are the tokens over one statement.
+type StatementTimestamps struct {
+	Position uint64  `json:"position"`
+	Digest   string  `json:"digest" doc:"SHA-256 of the statement: what each token is over"`
+	Tokens   []Token `json:"tokens"`
+}
+
+// TimestampStatus is how this node's asking for tokens stands.
+type TimestampStatus struct {
+	Authorities []string   `json:"authorities" doc:"Ids of the authorities that this node asks, in this order"`
+	Size        uint64     `json:"size" doc:"Size of the newest checkpoint with a token; 0 when there is none"`
+	Last        *time.Time `json:"last,omitempty" doc:"When that token came"`
+	Backlog     uint64     `json:"backlog" doc:"Entries of the public log that no token covers"`
+	Since       *time.Time `json:"since,omitempty" doc:"Block time of the first of them"`
+	Failures    uint64     `json:"failures" doc:"Rounds in which no authority gave a token, since the start"`
+	LastError   string     `json:"last_error,omitempty" doc:"For institutions only"`
+}
+
+// AuthorityStatus is how the institution's own timestamp authority stands.
+type AuthorityStatus struct {
+	Ready             bool       `json:"ready" doc:"It signs; when not, every query is refused"`
+	Demonstration     bool       `json:"demonstration" doc:"Its tokens prove no time to anybody"`
+	Entries           uint64     `json:"entries" doc:"Tokens in its register"`
+	Last              *time.Time `json:"last,omitempty" doc:"Time of the newest"`
+	ClockErrorSeconds *float64   `json:"clock_error_seconds,omitempty" doc:"The most by which its clock can be wrong; absent when that is not known"`
+	Reason            string     `json:"reason,omitempty" doc:"Why it does not sign and what to do; for institutions only"`
+}
+
+func (s *Server) timestampStatus(detail bool) *TimestampStatus {
+	st := s.node.Stamps()
+	if len(st.Authorities) == 0 {
+		return nil
+	}
+	out := &TimestampStatus{Authorities: st.Authorities, Size: st.Size, Last: timeOrNil(st.Last), Backlog: st.Backlog, Since: timeOrNil(st.Since), Failures: st.Failures}
+	if detail {
+		out.LastError = st.LastError
+	}
+	return out
+}
+
+func (s *Server) authorityStatus(detail bool) *AuthorityStatus {
+	if s.config.TSAStatus == nil {
+		return nil
+	}
+	out := s.config.TSAStatus()
+	if !detail {
+		out.Reason = ""
+	}
+	return &out
+}
 
 // Token is one timestamp token.
 type Token struct {
@@ -73,6 +138,37 @@ func (s *Server) timestampRoutes() {
 			}
 			return open(out), nil
 		})
+	get(s, huma.Operation{OperationID: "get-statement-timestamps", Path: "/api/v1/positions/{position}" + statementStamp, Tags: []string{tagTime},
+		Summary:     "The timestamp tokens over the statement at a position itself",
+		Description: "Those that this node holds, perhaps none. They need no log to be checked: each is over the statement's digest."},
+		func(_ *http.Request, in *positionInput) (*output[StatementTimestamps], error) {
+			n, err := in.parse()
+			if err != nil {
+				return nil, err
+			}
+			tokens, err := s.node.StatementTimestamps(n)
+			if err != nil {
+				return nil, err
+			}
+			return s.statementTokens(n, tokens)
+		})
+	stamp := huma.Operation{OperationID: "timestamp-statement", Method: http.MethodPost, Path: "/api/v1/positions/{position}" + statementStamp, Tags: []string{tagTime}, Security: signed,
+		Summary:     "Have the statement at a position timestamped",
+		Description: "Asks the node's timestamp authorities for a token over the statement unless there is one. For whoever holds a registered key: sign the request."}
+	send(s, stamp, func(r *http.Request, in *positionInput) (*output[StatementTimestamps], error) {
+		n, err := in.parse()
+		if err != nil {
+			return nil, err
+		}
+		if _, err := s.authenticate(r); err != nil {
+			return nil, err
+		}
+		tokens, err := s.node.StampStatement(r.Context(), n)
+		if err != nil {
+			return nil, noToken(err)
+		}
+		return s.statementTokens(n, tokens)
+	})
 	s.handle(huma.Operation{OperationID: "timestamp", Method: http.MethodPost, Path: pathTSA, Tags: []string{tagTime},
 		Summary:     "The institution's timestamp authority",
 		Description: "RFC 3161 section 3.4. A refusal is an answer with status 200. 404 where this institution runs no authority.",
@@ -85,4 +181,25 @@ func (s *Server) timestampRoutes() {
 			s.config.TSA.ServeHTTP(w, r)
 			return nil
 		})
+}
+
+func (s *Server) statementTokens(position uint64, tokens map[string][]byte) (*output[StatementTimestamps], error) {
+	r, err := s.node.RecordAt(position)
+	if err != nil {
+		return nil, err
+	}
+	return open(StatementTimestamps{position, r.Entry.String(), tokenList(tokens)}), nil
+}
+
+// noToken says why there is no token: what the authorities did is for the
+// operator.
+func noToken(err error) error {
+	var damaged *chain.DamagedError
+	switch {
+	case errors.Is(err, chain.ErrNoAuthority):
+		return fail(http.StatusConflict, "no-authority", "", "%v", chain.ErrNoAuthority)
+	case errors.Is(err, chain.ErrNotFound), errors.Is(err, chain.ErrDiskFull), errors.Is(err, chain.ErrStopping), errors.Is(err, context.Canceled), errors.As(err, &damaged):
+		return err
+	}
+	return fail(http.StatusBadGateway, "authority-unavailable", "", "no timestamp authority that this institution asks gave a token").after(10 * time.Second)
 }

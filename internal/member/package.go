@@ -25,8 +25,8 @@ type Packaged struct {
 	Missing   []string // institutions of which some receipt was not to be had
 	Foreign   int      // statements in the log that name the trail without a right to
 	Tokens    int      // timestamp tokens
-	// Unstamped counts the steps without a token over a checkpoint that covers
-	// them.
+	// Unstamped counts the steps without a token over themselves or over a
+	// checkpoint that covers them.
 	Unstamped int
 }
 
@@ -41,6 +41,7 @@ type packing struct {
 	cps     map[uint64][]byte
 	roots   map[uint64]evidence.Digest   // sizes of the steps' receipts
 	tokens  map[uint64]map[string][]byte // by size and authority
+	owns    map[int]map[string][]byte    // over statements themselves, by step from 1 and authority
 	size    uint64
 	missing map[string]bool
 	changes []evidence.Registration // of institutions' keys
@@ -63,7 +64,7 @@ func (h *Home) Package(ctx context.Context, c *client.Client, trail evidence.Dig
 		return nil, errors.New("making a package: the client has no founding document")
 	}
 	p := &packing{h: h, c: c, members: map[evidence.Digest]*registrations{}, cps: map[uint64][]byte{},
-		roots: map[uint64]evidence.Digest{}, tokens: map[uint64]map[string][]byte{}, missing: map[string]bool{}}
+		roots: map[uint64]evidence.Digest{}, tokens: map[uint64]map[string][]byte{}, owns: map[int]map[string][]byte{}, missing: map[string]bool{}}
 	var err error
 	if p.trail, err = h.wholeTrail(ctx, c, trail); err != nil {
 		return nil, err
@@ -151,6 +152,15 @@ func (p *packing) timestamps(ctx context.Context) error {
 			p.tokens[size] = tokens
 		}
 	}
+	for i, f := range p.finals {
+		tokens, err := p.c.StatementTimestamps(ctx, f.Position, p.trail.Steps[i].Digest())
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil && len(tokens) > 0 {
+			p.owns[i+1] = tokens
+		}
+	}
 	return nil
 }
 
@@ -161,8 +171,8 @@ func (p *packing) unstamped() int {
 		last = max(last, size)
 	}
 	n := 0
-	for _, f := range p.finals {
-		if f.Position >= last {
+	for i, f := range p.finals {
+		if f.Position >= last && p.owns[i+1] == nil {
 			n++
 		}
 	}
@@ -301,6 +311,9 @@ func (p *packing) write(ctx context.Context, w io.Writer) (*Packaged, error) {
 	for _, tokens := range p.tokens {
 		out.Tokens += len(tokens)
 	}
+	for _, tokens := range p.owns {
+		out.Tokens += len(tokens)
+	}
 	out.Unstamped = p.unstamped()
 	return out, pw.Close()
 }
@@ -380,6 +393,13 @@ func (p *packing) writeTrust(pw *evidence.PackageWriter) error {
 	for _, ch := range p.changes {
 		if err := pw.AddKeyChange(ch.Statement, ch.Receipts); err != nil {
 			return err
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(p.owns)) {
+		for _, authority := range sorted(p.owns[n]) {
+			if err := pw.AddStatementTimestamp(n, authority, p.owns[n][authority]); err != nil {
+				return err
+			}
 		}
 	}
 	genesis, err := p.c.Alliance().Encode()

@@ -79,3 +79,46 @@ func TestTokenThatDoesNotCome(t *testing.T) {
 		t.Errorf("%v %v %v", stamped, asking, err)
 	}
 }
+
+// A statement's own token goes into the package, and one over something else that
+// an institution passes off as such does not.
+func TestPackageCarriesStatementTokens(t *testing.T) {
+	w := newWorld(t)
+	h := w.open(t)
+	e, final, err := h.Deposit(t.Context(), w.client, step(evidence.Digest{}, "打开网页", text("page.html", "<p>")), member.Events{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tokens, err := w.client.StampStatement(t.Context(), final.Position, e.Statement.Digest()); err == nil {
+		t.Fatalf("nobody asks an authority, and there is %v", tokens)
+	}
+	pad, err := testalliance.NewStampPad()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := testalliance.BlockTime(final.Position) + 1
+	token, err := pad.Token(string(e.Statement.Bytes()), at, time.Second, 1, 2, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := pad.Token("other", at, time.Second, 1, 2, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.net.StampStatement(final.Position, map[string][]byte{"notary": other})
+	if _, err := w.client.StampStatement(t.Context(), final.Position, e.Statement.Digest()); err == nil {
+		t.Error("a token over something else is taken")
+	}
+	w.net.StampStatement(final.Position, map[string][]byte{"ca": token, "notary": other})
+	if tokens, err := w.client.StampStatement(t.Context(), final.Position, e.Statement.Digest()); err != nil || len(tokens) != 1 || tokens["ca"] == nil {
+		t.Fatal(tokens, err)
+	}
+	if err := w.net.Policy.AddTimestampAuthority(pad.Entry("ca", false)); err != nil {
+		t.Fatal(err)
+	}
+	rep, _, packed := w.check(t, h, e.Trail)
+	wantMatch(t, rep)
+	if packed.Tokens != 1 || packed.Unstamped != 0 || len(rep.Timestamps) != 1 || rep.Timestamps[0].Step != 1 || rep.Timestamps[0].Verdict != verify.Matches || rep.Steps[0].Time.OwnToken == nil {
+		t.Errorf("%+v %+v", packed, rep.Timestamps)
+	}
+}
