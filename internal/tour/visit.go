@@ -14,6 +14,8 @@ import (
 	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 )
 
@@ -47,22 +49,21 @@ func (v *Visitor) find(step context.Context, role, name string) (cdp.BackendNode
 }
 
 func (v *Visitor) look(step context.Context, role, name string) (cdp.BackendNodeID, error) {
-	depth := int64(0)
-	root, err := chromedp.Call(step, dom.GetDocument, dom.GetDocumentParams{Depth: &depth})
+	root, err := chromedp.Run(step, chromedp.Evaluate[*runtime.RemoteObject](`document`))
 	if err != nil {
+		if step.Err() != nil {
+			return 0, nil
+		}
 		return 0, fmt.Errorf("reading the page: %w", err)
 	}
-	query := accessibility.QueryAXTreeParams{NodeID: root.Root.NodeID, Role: role, AccessibleName: name}
+	query := accessibility.QueryAXTreeParams{ObjectID: root.ObjectID, Role: role, AccessibleName: name}
 	start, prefix := strings.CutSuffix(name, "…")
 	if prefix {
 		query.AccessibleName = ""
 	}
 	found, err := chromedp.Call(step, accessibility.QueryAXTree, query)
 	if err != nil {
-		if step.Err() != nil {
-			return 0, nil
-		}
-		return 0, nil // the page is changing under us: look again
+		return 0, nil // the page is changing under us, or time is up: the caller looks again
 	}
 	for _, n := range found.Nodes {
 		if n.Ignored || n.BackendDOMNodeID == 0 {
@@ -151,7 +152,15 @@ func (v *Visitor) Upload(ctx context.Context, label string, files ...string) err
 	if err != nil {
 		return err
 	}
-	if err := chromedp.Do(step, chromedp.SetUploadFiles(chromedp.CSS(selector), files, chromedp.NodeReady)); err != nil {
+	quoted, err := json.Marshal(selector)
+	if err != nil {
+		return err
+	}
+	field, err := chromedp.Run(step, chromedp.Evaluate[*runtime.RemoteObject](`document.querySelector(`+string(quoted)+`)`))
+	if err != nil {
+		return fmt.Errorf("looking for the field %q: %w", label, err)
+	}
+	if _, err := chromedp.Call(step, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: files, ObjectID: field.ObjectID}); err != nil {
 		return fmt.Errorf("putting files into %q: %w", label, err)
 	}
 	return nil
@@ -324,4 +333,34 @@ func (v *Visitor) Cookies(ctx context.Context, address string) ([]*http.Cookie, 
 		out = append(out, &http.Cookie{Name: c.Name, Value: c.Value, Path: c.Path, HttpOnly: c.HTTPOnly, Secure: c.Secure})
 	}
 	return out, nil
+}
+
+// EvalInWorker evaluates an expression in the page's dedicated worker, which must
+// be running, and waits for it when it is a promise.
+func EvalInWorker[T any](ctx context.Context, v *Visitor, expression string) (T, error) {
+	var zero T
+	step, done := v.step(ctx)
+	defer done()
+	everything := target.Filter{{}}
+	found, err := chromedp.CallBrowser(step, target.GetTargets, target.GetTargetsParams{Filter: everything})
+	if err != nil {
+		return zero, fmt.Errorf("listing what the browser runs: %w", err)
+	}
+	own := chromedp.FromContext(v.ctx).BrowserContextID
+	for _, info := range found.TargetInfos {
+		if info.Type != "worker" || info.BrowserContextID != own {
+			continue
+		}
+		inside, leave := chromedp.NewContext(v.ctx, chromedp.WithTargetID(info.TargetID), chromedp.WithDetachOnCancel())
+		defer leave()
+		if err := chromedp.Do(inside); err != nil {
+			return zero, fmt.Errorf("entering the worker: %w", err)
+		}
+		out, err := chromedp.Run(inside, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+		if err != nil {
+			return out, fmt.Errorf("evaluating in the worker: %w", err)
+		}
+		return out, nil
+	}
+	return zero, errors.New("the page has no worker running")
 }

@@ -72,6 +72,13 @@ type Limits struct {
 type Parts struct {
 	People  People  // who signs in
 	Console Console // the node behind this portal
+
+	Custody  Custody  // members' deposits; with Enroller
+	Enroller Enroller // members' keys
+	Acts     Acts     // passkeys that confirm acts; nil: deposits are made without
+
+	Providers Providers // that people sign in with; with Entrance
+	Entrance  Entrance  // to the register of persons
 }
 
 // Role is what a person may do here by her office.

@@ -1,3 +1,45 @@
 package web
 
-func (s *Site) verification() {}
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/zhenglian/zhenglian/evidence"
+)
+
+// verification is the public page on which anybody checks a package in her own
+// browser. The server gives the program and the policy, and learns nothing.
+func (s *Site) verification() {
+	s.page("GET /verify", public, s.verifyPage)
+	s.navigate(40, "/verify", "verify.nav", public)
+	s.bare("GET /verify/policy.json", public, s.verifyPolicy)
+}
+
+// verifyView is what the page shows.
+type verifyView struct {
+	Built        bool // the WebAssembly module is here
+	Policy       bool // this portal has its alliance's policy
+	Institutions int
+	Quorum       int
+}
+
+func (s *Site) verifyPage(r *request) error {
+	v := verifyView{Built: s.statics.has("verify.wasm") && s.statics.has("wasm_exec.js")}
+	if p, err := evidence.ParsePolicy(s.config.Alliance.Policy); err == nil {
+		v.Policy, v.Institutions, v.Quorum = true, len(p.Institutions), p.Quorum
+	}
+	return r.render(http.StatusOK, "verify", v)
+}
+
+func (s *Site) verifyPolicy(r *request) error {
+	policy := s.config.Alliance.Policy
+	if len(policy) == 0 {
+		return fail(http.StatusNotFound, "verify.no-policy")
+	}
+	h := r.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Disposition", `inline; filename="policy.json"`)
+	h.Set("Content-Length", strconv.Itoa(len(policy)))
+	_, _ = r.w.Write(policy) // the browser may have gone away
+	return nil
+}

@@ -23,7 +23,7 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/alexedwards/scs/v2/memstore"
-	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/testalliance"
 	"github.com/zhenglian/zhenglian/internal/web"
 )
 
@@ -33,6 +33,7 @@ type Portal struct {
 	Origin   string
 	Sessions *memstore.MemStore
 	People   *People
+	Alliance *testalliance.Alliance // whose policy the portal has
 
 	config web.Config
 }
@@ -47,7 +48,15 @@ func Start(t testing.TB, changes ...func(*web.Config)) *Portal {
 	}
 	p := &Portal{Sessions: memstore.NewWithCleanupInterval(0), People: NewPeople()}
 	p.Origin = fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
+	if p.Alliance, err = testalliance.New("portal", 4); err != nil {
+		t.Fatal(err)
+	}
+	policy, err := p.Alliance.Policy.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
 	p.config = Config(p)
+	p.config.Alliance = web.Alliance{ID: p.Alliance.ID(), Name: p.Alliance.Policy.Name, Policy: policy}
 	for _, change := range changes {
 		change(&p.config)
 	}
@@ -75,7 +84,6 @@ func Config(p *Portal) web.Config {
 	return web.Config{
 		Origin:      p.Origin,
 		Institution: web.Institution{ID: "ca", Kind: "ca", Name: "示例认证中心"},
-		Alliance:    web.Alliance{ID: evidence.Digest(sha256.Sum256([]byte("an alliance"))), Name: "示例司法存证联盟"},
 		Demo:        true,
 		Sessions:    p.Sessions,
 		Limits:      web.Limits{PagesPerMinute: -1, ActsPerMinute: -1},

@@ -1,0 +1,70 @@
+package web
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/zhenglian/zhenglian/evidence"
+)
+
+// deposit is the page on which a member deposits files, and the one on which
+// this browser gets its key. Both need a script: what they do happens on her
+// device.
+func (s *Site) deposit() {
+	if s.config.Parts.Custody == nil || s.config.Parts.Enroller == nil {
+		return
+	}
+	s.page("GET /deposit", member, s.depositPage)
+	s.page("GET /deposit/key", signedIn, s.depositKeyPage)
+	s.navigate(10, "/deposit", "deposit.nav", member)
+}
+
+// workbench is what the scripts of the member's pages start with.
+type workbench struct {
+	Built  bool // the WebAssembly module is here
+	Member string
+	Acts   bool
+}
+
+func (s *Site) workbench(r *request) workbench {
+	return workbench{Built: s.statics.has("browser.wasm") && s.statics.has("wasm_exec.js"), Member: r.person.Member, Acts: s.config.Parts.Acts != nil}
+}
+
+type depositView struct {
+	workbench
+	Trail string // the trail that a step is added to; empty: it opens one
+	Next  string // what a new key leads to
+}
+
+func (s *Site) depositPage(r *request) error {
+	v := depositView{workbench: s.workbench(r)}
+	if text := r.URL.Query().Get("trail"); text != "" {
+		trail, err := digestOf(text)
+		if err != nil {
+			return err
+		}
+		if _, err := s.config.Parts.Custody.Trail(r.Context(), r.person.Member, trail); err != nil {
+			return r.refused(err)
+		}
+		v.Trail = trail.String()
+	}
+	return r.render(http.StatusOK, "deposit", v)
+}
+
+func (s *Site) depositKeyPage(r *request) error {
+	next := r.URL.Query().Get("next")
+	return r.render(http.StatusOK, "deposit-key", depositView{workbench: s.workbench(r), Next: r.localPath(next, "/deposit")})
+}
+
+// witnessName is an institution's name in the founding policy, or its id.
+func (s *Site) witnessName(id string) string {
+	p, err := evidence.ParsePolicy(s.config.Alliance.Policy)
+	if err != nil {
+		return id
+	}
+	i := slices.IndexFunc(p.Institutions, func(i evidence.PolicyInstitution) bool { return i.ID == id })
+	if i < 0 {
+		return id
+	}
+	return p.Institutions[i].Name
+}
