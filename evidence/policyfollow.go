@@ -153,8 +153,7 @@ func (f *following) round(refused *[]NotFollowed) (next *Policy, worst *followed
 	f.changes = slices.DeleteFunc(f.changes, func(c *followed) bool {
 		err := next.apply(c)
 		if err != nil {
-			_, known := next.Known(c.statement.KID, UseStatement)
-			*refused = append(*refused, NotFollowed{c.Statement, err, !known})
+			*refused = append(*refused, NotFollowed{c.Statement, err, !next.KnownKey(c.statement.KID) || !next.KnownKey(c.Replaces)})
 		}
 		return err != nil
 	})
