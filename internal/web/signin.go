@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-chi/httprate"
@@ -90,7 +91,10 @@ type signinProvider struct {
 func (r *request) providers(next string, confirm bool) []signinProvider {
 	var out []signinProvider
 	for _, c := range r.site.config.Parts.Providers.Choices() {
-		q := url.Values{"lang": {r.lang}, "next": {next}}
+		q := url.Values{"lang": {r.lang}}
+		if next != r.path("/") {
+			q.Set("next", next)
+		}
 		if confirm {
 			q.Set("confirm", "yes")
 		}
@@ -108,7 +112,7 @@ func (r *request) providerName(c signin.Choice) string {
 
 // signinChoose offers the providers.
 func (s *Site) signinChoose(r *request) error {
-	next := r.localPath(r.URL.Query().Get("next"), "/")
+	next := r.next("/")
 	if r.person != nil {
 		http.Redirect(r.w, r.Request, next, http.StatusSeeOther)
 		return nil
@@ -124,9 +128,9 @@ func (s *Site) signinBegin(r *request) error {
 	if slices.Contains(languages, q.Get("lang")) {
 		r.lang = q.Get("lang")
 	}
-	next := r.localPath(q.Get("next"), "/")
+	next := r.next("/")
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
-		r.redirect("/signin?next=" + url.QueryEscape(next))
+		r.redirect("/signin" + r.nextQuery(next))
 		return nil
 	}
 	o := signin.Options{Language: r.lang}
@@ -135,7 +139,7 @@ func (s *Site) signinBegin(r *request) error {
 	if q.Get("confirm") != "" {
 		w, ok := r.way()
 		if r.person == nil || !ok {
-			r.redirect("/signin?next=" + url.QueryEscape(next))
+			r.redirect("/signin" + r.nextQuery(next))
 			return nil
 		}
 		id, o.Fresh, o.Subject, u.Person = w.Provider, true, w.Subject, r.person.ID
@@ -280,16 +284,32 @@ func (s *Site) signinFailed(r *request, u underway, err error) error {
 		tone = "info"
 	}
 	r.notice(tone, "signin.failed-"+string(e.Code))
-	next := u.Next
-	if next == "" {
-		next = r.path("/")
-	}
 	if u.Person != "" && r.person != nil {
-		r.redirect("/signin/confirm?next=" + url.QueryEscape(next))
+		r.redirect("/signin/confirm" + r.nextQuery(u.Next))
 		return nil
 	}
-	r.redirect("/signin?next=" + url.QueryEscape(next))
+	r.redirect("/signin" + r.nextQuery(u.Next))
 	return nil
+}
+
+// next is where the sign-in leads in the end: a page of this portal, in the
+// language that was chosen since.
+func (r *request) next(otherwise string) string {
+	next := r.localPath(r.URL.Query().Get("next"), otherwise)
+	for _, lang := range languages {
+		if rest, ok := strings.CutPrefix(next, "/"+lang); ok {
+			return r.path(rest)
+		}
+	}
+	return next
+}
+
+// nextQuery is the query that carries it; the front page needs none.
+func (r *request) nextQuery(next string) string {
+	if next == "" || next == r.path("/") {
+		return ""
+	}
+	return "?next=" + url.QueryEscape(next)
 }
 
 func (r *request) keepUnderway(u underway) error {

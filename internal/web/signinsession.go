@@ -55,17 +55,17 @@ func (s *Site) sessionShow(r *request) error {
 }
 
 // signinConfirm asks the person to sign in again at her provider. Pages that want
-// a fresh sign-in lead here with next when signedInAt is too long ago.
+// a fresh sign-in lead here, with next, when the way's SignedIn is too long ago.
 func (s *Site) signinConfirm(r *request) error {
-	next := r.localPath(r.URL.Query().Get("next"), "/session")
+	next := r.next("/session")
 	w, ok := r.way()
 	for _, p := range r.providers(next, true) {
 		if ok && p.ID == w.Provider {
-			return r.render(http.StatusOK, "signin-confirm", p)
+			return r.render(http.StatusOK, "signin-confirm", &p)
 		}
 	}
 	// Her provider is not configured any more: only a new sign-in helps.
-	return fail(http.StatusConflict, "signin.no-way-back")
+	return r.render(http.StatusOK, "signin-confirm", (*signinProvider)(nil))
 }
 
 // signoutHere ends this session. What the provider keeps is the provider's.
