@@ -16,10 +16,11 @@ type run struct {
 	opts    Options
 	pkg     *evidence.Package
 	rep     *Report
-	policy  *evidence.Policy         // whose keys to check with; nil when there are none
-	noted   map[evidence.Digest]bool // keys of which a notice says that they were compromised
-	trusted bool                     // the policy comes from the verifier
-	log     *ownLog                  // nil without Options.Log
+	policy  *evidence.Policy           // whose keys to check with; nil when there are none
+	open    map[evidence.Digest]string // keys that the policy does not know and receipts are signed with, with their institution
+	noted   map[evidence.Digest]bool   // keys of which a notice says that they were compromised
+	trusted bool                       // the policy comes from the verifier
+	log     *ownLog                    // nil without Options.Log
 	steps   []*step
 	members map[evidence.Digest]*member
 	// passkeys and certificates of the package, the latter by the kid of their key.

@@ -276,6 +276,10 @@ func (r *run) checkKeyFile(name, institution string) {
 		trusted := slices.ContainsFunc(inst.Keys, func(k evidence.PolicyKey) bool {
 			return k.Use == evidence.UseReceipt && bytes.Equal([]byte(k.Key), key.PEM())
 		})
+		if !trusted && r.open[key.KID()] == institution {
+			fail(Undetermined, because("key-unknown", "institution", institution, "key", key.KID()))
+			return
+		}
 		if older, _, ok := olderKey(name); !trusted || ok && older != key.KID().String() {
 			fail(DoesNotMatch, because("key-file-not-trusted", "institution", institution, "key", key.KID()))
 			return

@@ -109,6 +109,10 @@ func (r *run) checkReceipt(s Subject, entry evidence.Digest, position *uint64, f
 	}
 	inst, key, ok := r.policy.ByKID(rec.KID, evidence.UseReceipt, rec.Size)
 	if !ok && r.unknownKey(rec.KID) {
+		if r.open == nil {
+			r.open = map[evidence.Digest]string{}
+		}
+		r.open[rec.KID] = f.institution
 		r.check("receipt", s, Undetermined, because("key-unknown", "institution", f.institution, "key", rec.KID), ClausePlatform, ClauseReceipt)
 		return rec, false
 	}
