@@ -27,7 +27,7 @@ type depositFlags struct {
 	depositorFlags
 	trail, phase, step, note, device, dimensions, out, statements string
 	place, before, during, after                                  map[string]string
-	noWait, noPackage, manifestOnly, resume, asJSON               bool
+	noWait, noPackage, manifestOnly, resume, asJSON, timestamp    bool
 }
 
 func newDepositCommand(a *app) *cobra.Command {
@@ -81,6 +81,7 @@ one after the other; the outcome of each is one line of JSON.`),
 	f.StringVar(&o.out, "out", "", a.t("证据包写到 `FILE`；默认为 事务名前 16 位.zip", "write the evidence package to `FILE`; by default the trail's first 16 digits and .zip"))
 	f.BoolVar(&o.noPackage, "no-package", false, a.t("不写证据包；以后用 zhenglian package 生成", "write no package; zhenglian package makes it later"))
 	f.BoolVar(&o.noWait, "no-wait", false, a.t("机构收下即返回，不等最终确认，不写证据包", "return as soon as an institution has it: not final, no package"))
+	f.BoolVar(&o.timestamp, "timestamp", false, a.t("另为这份存证本身取一个时间戳，放入证据包", "also have this very statement timestamped, and put the token into the package"))
 	f.BoolVar(&o.manifestOnly, "manifest-only", false, a.t("没有文件的一步：只存清单（须有 --step）", "a step without files: only the manifest (needs --step)"))
 	f.BoolVar(&o.resume, "resume", false, a.t("重发因中断而未完成的存证，并清理保管库", "send what an interruption left unfinished, and tidy the vault"))
 	f.StringVar(&o.statements, "statements", "", a.t("成批发送 `FILE` 中已签名的存证；- 为标准输入", "send the signed statements in `FILE` as a batch; - for standard input"))
@@ -115,7 +116,9 @@ type depositResult struct {
 	Missing   []string        `json:"missing,omitempty"` // institutions without a receipt here
 	// Stamped says whether the package has a timestamp token that covers the
 	// statement; absent when the institution asks no authority.
-	Stamped *bool             `json:"timestamped,omitempty"`
+	Stamped *bool `json:"timestamped,omitempty"`
+	// Own are the authorities that stamped the statement itself, with --timestamp.
+	Own     []string          `json:"own_timestamps,omitempty"`
 	Objects []depositedObject `json:"objects,omitempty"`
 	Package string            `json:"package,omitempty"`
 }
@@ -233,6 +236,11 @@ func (a *app) deposit(ctx context.Context, o depositFlags, files []string) error
 		result.Final, result.Position, result.Missing = true, &final.Position, final.Missing
 		result.Time = final.Time.UTC().Format(time.RFC3339)
 		result.Witnesses = sortedNames(final.Receipts)
+		if o.timestamp {
+			if result.Own, err = a.stampOwn(ctx, d, final.Position, e.Statement.Digest()); err != nil {
+				a.warnNoToken(err)
+			}
+		}
 		if !o.noPackage {
 			if stamped, asking, err := d.client.AwaitTimestamp(ctx, final.Position, timestampWait); err == nil && asking {
 				result.Stamped = &stamped
@@ -270,6 +278,9 @@ func (a *app) showDeposit(o depositFlags, r *depositResult) error {
 		if !*r.Stamped {
 			pairs[len(pairs)-1] = a.t("暂无", "not yet")
 		}
+	}
+	if len(r.Own) > 0 {
+		pairs = append(pairs, a.t("存证记录自身的时间戳", "own timestamp"), strings.Join(r.Own, a.t("、", ", ")))
 	}
 	for _, o := range r.Objects {
 		pairs = append(pairs, a.t("文件", "file"), fmt.Sprintf("%s  %s  SHA-256 %s", o.Name, bytesText(o.Size), o.SHA256))

@@ -58,7 +58,7 @@ func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) (err er
 		return err
 	}
 	if authority != nil {
-		defer func() { err = errors.Join(err, authority.register.Close()) }()
+		defer func() { err = errors.Join(err, authority.close()) }()
 	}
 	node, err := chain.Open(*cfg)
 	if err != nil {
@@ -74,7 +74,7 @@ func runNode(ctx context.Context, h *institution.Home, log *slog.Logger) (err er
 	}
 	apiConfig := api.Config{Node: node, Limits: limits, Language: "zh-CN", Logger: log, Metrics: metrics}
 	if authority != nil {
-		apiConfig.TSA = authority.Authority
+		apiConfig.TSA, apiConfig.TSAStatus = authority.handler(), authority.status
 	}
 	if c := h.Config.API; c.TLSCertificate != "" {
 		cert, err := tls.LoadX509KeyPair(under(h.Path, c.TLSCertificate), under(h.Path, c.TLSKey))

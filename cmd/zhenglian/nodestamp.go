@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/zhenglian/zhenglian/evidence/rfc3161"
+	"github.com/zhenglian/zhenglian/internal/api"
 	"github.com/zhenglian/zhenglian/internal/chain"
 	"github.com/zhenglian/zhenglian/internal/institution"
 	"github.com/zhenglian/zhenglian/internal/timestamp"
@@ -16,12 +20,23 @@ import (
 type stamper struct {
 	client *timestamp.Client
 	ids    []string
+	trust  map[string]rfc3161.Trust
 }
 
 // Stamp implements chain.Stamper.
 func (s *stamper) Stamp(ctx context.Context, imprint [32]byte) (string, []byte, error) {
 	t, err := s.client.Stamp(ctx, imprint)
 	return t.Authority, t.DER, err
+}
+
+// Check implements chain.Stamper.
+func (s *stamper) Check(authority string, imprint [32]byte, token []byte) (time.Time, error) {
+	trust, known := s.trust[authority]
+	if !known {
+		return time.Time{}, fmt.Errorf("this node does not know the timestamp authority %q", authority)
+	}
+	info, err := rfc3161.Verify(token, imprint, trust)
+	return info.Time, err
 }
 
 // Authorities implements chain.Stamper.
@@ -34,11 +49,12 @@ func newStamper(h *institution.Home) (chain.Stamper, error) {
 	if err != nil || len(authorities) == 0 {
 		return nil, err
 	}
-	s := &stamper{}
+	s := &stamper{trust: map[string]rfc3161.Trust{}}
 	var cfg timestamp.ClientConfig
 	for _, a := range authorities {
 		s.ids = append(s.ids, a.ID)
-		r := timestamp.Remote{Name: a.ID, URL: a.URL, Trust: rfc3161.Trust{Anchors: []*x509.Certificate{a.X509()}}}
+		s.trust[a.ID] = rfc3161.Trust{Anchors: []*x509.Certificate{a.X509()}}
+		r := timestamp.Remote{Name: a.ID, URL: a.URL, Trust: s.trust[a.ID]}
 		if a.Demonstration {
 			r.Policy = rfc3161.DemonstrationPolicy
 		}
@@ -52,9 +68,44 @@ func newStamper(h *institution.Home) (chain.Stamper, error) {
 
 // tsa is the timestamp authority that this node runs.
 type tsa struct {
-	*timestamp.Authority
-	clock    *timestamp.Clock // nil in a demonstration without time sources
-	register *timestamp.Register
+	*timestamp.Authority                  // nil while its register is damaged
+	clock                *timestamp.Clock // nil in a demonstration without time sources
+	register             *timestamp.Register
+	demonstration        bool
+	damaged              string // what is wrong with the register and what to do
+}
+
+// handler answers queries: with the reason, while the authority cannot run.
+func (t *tsa) handler() http.Handler {
+	if t.Authority == nil {
+		return timestamp.Closed("the register of this authority is damaged, and its operator has to look; it does not issue")
+	}
+	return t.Authority
+}
+
+// status is for the node's status and metrics.
+func (t *tsa) status() api.AuthorityStatus {
+	if t.Authority == nil {
+		return api.AuthorityStatus{Demonstration: t.demonstration, Reason: t.damaged}
+	}
+	s := t.Authority.Status()
+	out := api.AuthorityStatus{Ready: s.Ready, Demonstration: s.Demonstration, Entries: s.Entries, Reason: s.Reason}
+	if !s.Last.IsZero() {
+		out.Last = &s.Last
+	}
+	if s.ClockError >= 0 {
+		seconds := s.ClockError.Seconds()
+		out.ClockErrorSeconds = &seconds
+	}
+	return out
+}
+
+// close ends the register.
+func (t *tsa) close() error {
+	if t.register == nil {
+		return nil
+	}
+	return t.register.Close()
 }
 
 // newTSA opens the authority of a home, nil when node.toml does not enable it.
@@ -71,13 +122,20 @@ func newTSA(h *institution.Home, log *slog.Logger) (*tsa, error) {
 		return nil, &institution.Error{Code: institution.CodeTSA, Path: h.Path, Subject: "tsa.demonstration",
 			Reason: "the timestamp authority was made for a demonstration, and node.toml does not say so", Hint: "set demonstration = true in [tsa]"}
 	}
-	t := &tsa{}
+	t := &tsa{demonstration: c.Demonstration}
 	if len(c.Sources) > 0 {
 		if t.clock, err = timestamp.NewClock(timestamp.ClockConfig{Sources: c.Sources}); err != nil {
 			return nil, err
 		}
 	}
-	if t.register, err = timestamp.OpenRegister(files.Register); err != nil {
+	var damage *timestamp.DamageError
+	if t.register, err = timestamp.OpenRegister(files.Register); errors.As(err, &damage) {
+		// The institution's node does not stand still for it: deposits are final
+		// without tokens, and other authorities may be asked.
+		t.damaged = fmt.Sprintf("%v; look at it with `zhenglian institution tsa register --home %s`, begin again with --restart, and start the node anew", damage, h.Path)
+		log.Error("the timestamp authority is off: its register is damaged", "error", damage, "next", "zhenglian institution tsa register --restart --home "+h.Path)
+		return t, nil
+	} else if err != nil {
 		return nil, err
 	}
 	t.Authority, err = timestamp.New(timestamp.Config{Key: files.Key.Private(), Chain: files.Chain, Policy: c.Policy, Clock: t.clock,
@@ -96,7 +154,7 @@ func newTSA(h *institution.Home, log *slog.Logger) (*tsa, error) {
 
 // run keeps the clock's error known until ctx ends.
 func (t *tsa) run(ctx context.Context) error {
-	if t.clock == nil {
+	if t.clock == nil || t.Authority == nil {
 		return nil
 	}
 	if err := t.clock.Run(ctx); ctx.Err() == nil {

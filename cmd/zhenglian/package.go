@@ -119,6 +119,12 @@ func (a *app) mayReplace(path string, trail evidence.Digest) error {
 		return err
 	}
 	if p, err := evidence.OpenPackage(f, info.Size()); err == nil && p.Index.Trail == trail {
+		for _, file := range p.Files() {
+			if file.Role == evidence.RoleRenewal { // nothing could make them again
+				return fail(a.t("%s 含有时间戳续期，没有覆盖", "%s holds renewals of its timestamps; it was left as it is", path),
+					a.t("用 --out 写到另一文件，两份都保存", "write to another file with --out, and keep both"), nil)
+			}
+		}
 		return nil
 	}
 	return fail(a.t("%s 已存在，且不是这个存证事务的证据包，没有覆盖", "%s exists and is no package of this trail; it was left as it is", path),

@@ -43,6 +43,7 @@ func newInstitutionTSA(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.AddCommand(newTSARegister(a))
 	cmd.Flags().StringVar(&home, "home", "", a.t("机构目录：`DIR`", "the institution's home `DIR`"))
 	cmd.Flags().BoolVar(&demonstration, "demonstration", false, a.t("演示用：时间戳注明不证明任何时间", "for a demonstration: its tokens prove no time"))
 	return cmd

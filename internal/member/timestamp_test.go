@@ -116,7 +116,11 @@ func TestPackageCarriesStatementTokens(t *testing.T) {
 	if err := w.net.Policy.AddTimestampAuthority(pad.Entry("ca", false)); err != nil {
 		t.Fatal(err)
 	}
-	rep, _, packed := w.check(t, h, e.Trail)
+	_, data, packed := w.check(t, h, e.Trail)
+	rep, err := verify.Check(t.Context(), bytes.NewReader(data), int64(len(data)), verify.Options{Policy: w.net.Policy})
+	if err != nil {
+		t.Fatal(err)
+	}
 	wantMatch(t, rep)
 	if packed.Tokens != 1 || packed.Unstamped != 0 || len(rep.Timestamps) != 1 || rep.Timestamps[0].Step != 1 || rep.Timestamps[0].Verdict != verify.Matches || rep.Steps[0].Time.OwnToken == nil {
 		t.Errorf("%+v %+v", packed, rep.Timestamps)
