@@ -527,6 +527,11 @@ func (n *Node) TrailRights(trail, kid evidence.Digest) (owner bool, rights uint6
 		}
 		if i == 0 {
 			owner = s.KID == kid
+			if opened, err := n.Member(s.KID); err == nil && !owner {
+				if mine, err := n.Member(kid); err == nil && mine.Holder == opened.Holder && !mine.Revoked && mine.Passkey == nil {
+					defer func() { rights |= evidence.RightRead }()
+				}
+			}
 			continue
 		}
 		if a, err := evidence.ParseAuthorisation(s.Payload); err == nil && s.ContentType == evidence.TypeAuthorisation && a.KID == kid {
@@ -560,7 +565,8 @@ func (n *Node) Member(kid evidence.Digest) (chain.MemberView, error) {
 		return chain.MemberView{}, errors.Join(err, chain.ErrNotFound)
 	}
 	return chain.MemberView{KID: kid, Holder: k.Holder, Institution: k.Institution, Kind: k.Kind, Assurance: uint64(k.Assurance), Demo: k.Demo,
-		DER: k.Key.DER(), EnrolledAt: k.EnrolledAt, Genesis: k.Genesis, Revoked: k.Revoked, RevokedAt: k.RevokedAt}, nil
+		DER: k.Key.DER(), EnrolledAt: k.EnrolledAt, Genesis: k.Genesis, Revoked: k.Revoked, RevokedAt: k.RevokedAt,
+		Passkey: k.Passkey, Certificates: n.net.Certificates(kid)}, nil
 }
 
 // subtree is the hash over so many entries from start, which is a multiple of n.

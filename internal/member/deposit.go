@@ -47,6 +47,9 @@ type Step struct {
 	Dimensions evidence.Dimensions
 	Sources    []Source
 	NoWait     bool // return when an institution has it, before it is final
+	// Act, when set, may set the manifest's act and have the person confirm it: the
+	// manifest is complete but for that.
+	Act func(context.Context, *evidence.Manifest) error
 }
 
 // Events tell what Deposit is doing; each may be nil.
@@ -82,6 +85,11 @@ func (h *Home) Deposit(ctx context.Context, c *client.Client, st Step, ev Events
 		}
 		m := evidence.Manifest{V: 1, Salt: salt, Phase: st.Phase, Step: st.Name, Note: st.Note, Created: now.Truncate(time.Second).Format(time.RFC3339),
 			Person: h.config.Person, Place: evidence.Place{Claimed: st.Claimed}, Dimensions: st.Dimensions, Objects: objects}
+		if st.Act != nil {
+			if err := st.Act(ctx, &m); err != nil {
+				return fmt.Errorf("confirming the act: %w", err)
+			}
+		}
 		data, err := m.Encode()
 		if err != nil {
 			return fmt.Errorf("building the manifest: %w", err)

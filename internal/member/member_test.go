@@ -27,6 +27,7 @@ import (
 type world struct {
 	net    *clienttest.Net
 	alice  evidence.Signer
+	member *testalliance.Member // alice, as enrolled
 	client *client.Client
 	config member.Config
 }
@@ -43,7 +44,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{net: net, alice: alice, client: net.Client(t, alice)}
+	w := &world{net: net, alice: alice, member: m, client: net.Client(t, alice)}
 	w.config = member.Config{Dir: t.TempDir(), Signer: alice, Identity: id, Recipient: id.Recipient(), Now: net.Now,
 		Person: evidence.Person{Member: "m:alice", Assurance: m.Assurance, Commitment: m.Commitment, Demo: m.Demo}}
 	return w

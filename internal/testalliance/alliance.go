@@ -23,6 +23,7 @@ import (
 	merkle "github.com/transparency-dev/merkle/testonly"
 
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/registry"
 )
 
 // Start is the clock of every test alliance at its founding: 2026-03-01
@@ -87,7 +88,7 @@ func Signer(text string) (evidence.Signer, error) {
 func New(seed string, n int) (*Alliance, error) {
 	a := &Alliance{seed: seed, tree: merkle.New(rfc6962.DefaultHasher), members: map[evidence.Digest]*Member{},
 		trails: map[evidence.Digest][]uint64{}, private: map[uint64]private{},
-		credentials: credentials{map[evidence.Digest]*registeredPasskey{}, map[evidence.Digest][]registeredCertificate{}}}
+		credentials: credentials{map[evidence.Digest]*registeredPasskey{}, map[evidence.Digest][]registry.Issued{}}}
 	founders := []struct {
 		id, name string
 		kind     evidence.InstitutionKind

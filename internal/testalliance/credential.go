@@ -2,23 +2,19 @@ package testalliance
 
 import (
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/registry"
 )
 
 // credentials are the passkeys and certificates that the log has.
 type credentials struct {
 	passkeys     map[evidence.Digest]*registeredPasskey
-	certificates map[evidence.Digest][]registeredCertificate // by kid
+	certificates map[evidence.Digest][]registry.Issued // by kid
 }
 
 type registeredPasskey struct {
 	*evidence.Passkey
 	position   uint64
 	revocation *uint64
-}
-
-type registeredCertificate struct {
-	*evidence.Certificate
-	position uint64
 }
 
 // Register appends a statement of the registry signed by an institution, without
@@ -48,15 +44,18 @@ func (a *Alliance) RevokePasskey(kid evidence.Digest) error {
 // Certify registers a certificate, signed by the institution named.
 func (a *Alliance) Certify(by string, c *evidence.Certificate) error {
 	position, err := a.Register(by, evidence.TypeCertificate, c.Encode())
-	a.certificates[c.KID] = append(a.certificates[c.KID], registeredCertificate{c, position})
+	a.certificates[c.KID] = append(a.certificates[c.KID], registry.Issued{Certificate: c, Position: position})
 	return err
 }
+
+// Certificates returns those of a key in the order of the log.
+func (a *Alliance) Certificates(kid evidence.Digest) []registry.Issued { return a.certificates[kid] }
 
 // addCredentials adds what belongs to a step's signer and to the passkey that its
 // manifest names.
 func (a *Alliance) addCredentials(c *Content, s *evidence.Statement, manifest []byte, size uint64) (err error) {
 	for _, cert := range a.certificates[s.KID] {
-		if c.Issuances[cert.SHA256], err = a.registration(cert.position, size); err != nil {
+		if c.Issuances[cert.SHA256], err = a.registration(cert.Position, size); err != nil {
 			return err
 		}
 	}
