@@ -57,7 +57,9 @@ type OfficerConfig struct {
 
 // CertificatesConfig bounds what the CA institution issues.
 type CertificatesConfig struct {
-	ValidityHours int64 `koanf:"validity_hours"`
+	ValidityHours int64  `koanf:"validity_hours"`
+	Policy        string `koanf:"policy"` // object identifier, dotted
+	Names         bool   `koanf:"names"`
 }
 
 // PortalLimits bound what a member can make the portal hold and do.
