@@ -424,7 +424,7 @@ function parseClientData(bytes) {
   return c
 }
 
-// The first step of manifest.md M21 that fails, or ''.
+// The first step of manifest.md 3.4 that fails, or ''.
 function assertionFault(a, der, challenge, site) {
   const un64 = (s) => Buffer.from(s, 'base64url')
   const auth = un64(a.authenticator_data), client = un64(a.client_data), sig = un64(a.signature)
