@@ -194,7 +194,10 @@ func (s *Site) functions(lang string) template.FuncMap {
 		// count n: digits in groups of three. For amounts, not for numbers that name something.
 		"count": grouped,
 		// bytes n: a size with its unit.
-		"bytes": size,
+		"bytes":    size,
+		"diskfree": func(n *uint64) string { return size(int64(min(*n, 1<<62))) },
+		// chartheight: a chart's bars with room above for its scale and below for its days.
+		"chartheight": func(bars int) int { return bars + 18 + 28 },
 		// short digest: the first and last digits.
 		"short": short,
 		// dict "name" value…: what a component takes.

@@ -63,6 +63,9 @@ func axeSource(t *testing.T) string {
 func visit(t *testing.T, b *tour.Browser, p *webtest.Portal, scene webtest.Scene, lang string, screen tour.Screen) *tour.Visitor {
 	t.Helper()
 	screen.Lang, screen.Still = lang, true
+	if scene.Prepare != nil {
+		defer scene.Prepare(p)()
+	}
 	v, err := b.Visit(screen)
 	must(t, err)
 	t.Cleanup(v.Leave)
@@ -190,7 +193,7 @@ func TestScreenshots(t *testing.T) {
 		}
 		for _, lang := range web.Languages() {
 			for _, s := range screens {
-				v := visit(t, b, p, scene, lang, s.screen)
+				v := visit(t, b, p, scene, lang, s.screen) // Go waits until the page is loaded
 				png, err := v.Screenshot(t.Context())
 				must(t, err)
 				name := url.PathEscape(scene.Name) + "." + lang + "." + s.name + ".png"

@@ -4,7 +4,7 @@ import "github.com/zhenglian/zhenglian/internal/web"
 
 // parts are the fakes of every part there is.
 func parts(p *Portal) web.Parts {
-	return web.Parts{People: p.People, Providers: Providers{}, Entrance: NewEntrance(p.People)}
+	return web.Parts{People: p.People, Console: p.Console, Providers: Providers{}, Entrance: NewEntrance(p.People)}
 }
 
 // Examples gives a path for each page that has a wildcard in its pattern, so that

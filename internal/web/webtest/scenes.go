@@ -1,6 +1,10 @@
 package webtest
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/zhenglian/zhenglian/internal/web"
+)
 
 // Scene is a page in one state, for the tests and the pictures of all pages.
 type Scene struct {
@@ -8,6 +12,9 @@ type Scene struct {
 	Path   string // without the language, with its query
 	Person string // who looks at it; empty: nobody
 	Status int    // what it answers; 0: 200
+	// Prepare puts the parts into the state that is shown, and returns what undoes
+	// it; nil: as they are.
+	Prepare func(*Portal) (undo func())
 }
 
 // Scenes lists every page that the site has, opened by somebody who may, and the
@@ -46,7 +53,17 @@ func states() []Scene {
 		{Name: "home-newcomer", Path: "/", Person: Newcomer},
 		{Name: "home-member", Path: "/", Person: Member},
 		{Name: "home-operator", Path: "/", Person: Operator},
+		{Name: "console-young", Path: "/console", Person: Operator, Prepare: showing(YoungNode())},
+		{Name: "console-no-node", Path: "/console", Person: Operator, Status: 502, Prepare: showing(nil)},
+		{Name: "problem-not-yours", Path: "/console", Person: Newcomer, Status: 403},
 		{Name: "problem-not-found", Path: "/no-such-page", Status: 404},
+	}
+}
+
+func showing(node *web.NodeView) func(*Portal) func() {
+	return func(p *Portal) func() {
+		p.Console.Show(node)
+		return func() { p.Console.Show(BusyNode()) }
 	}
 }
 

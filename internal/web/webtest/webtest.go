@@ -34,6 +34,7 @@ type Portal struct {
 	Sessions *memstore.MemStore
 	People   *People
 	Alliance *testalliance.Alliance // whose policy the portal has
+	Console  *Console
 
 	config web.Config
 }
@@ -46,7 +47,7 @@ func Start(t testing.TB, changes ...func(*web.Config)) *Portal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Portal{Sessions: memstore.NewWithCleanupInterval(0), People: NewPeople()}
+	p := &Portal{Sessions: memstore.NewWithCleanupInterval(0), People: NewPeople(), Console: &Console{node: BusyNode()}}
 	p.Origin = fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
 	if p.Alliance, err = testalliance.New("portal", 4); err != nil {
 		t.Fatal(err)
