@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/zhenglian/zhenglian/client"
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/institution"
 )
@@ -147,41 +149,128 @@ func (a *app) showAlliance(al *evidence.Alliance) {
 		a.t("创立时间", "created"), al.Created)
 }
 
+// policyFlags are the flags of alliance policy.
+type policyFlags struct {
+	out, base   string
+	follow      bool
+	nodes       []string
+	authorities []string
+	timeout     time.Duration
+}
+
 func newAlliancePolicy(a *app) *cobra.Command {
-	var out string
-	var authorities []string
+	var o policyFlags
 	cmd := &cobra.Command{
-		Use:   "policy ALLIANCE_FILE [--timestamp-authority FILE]... [--out FILE]",
+		Use:   "policy ALLIANCE_FILE [--follow] [--timestamp-authority FILE]... [--out FILE]",
 		Short: a.t("导出核验策略", "Write the trust policy for verification"),
-		Long: a.t("核验策略列出核验证据包时信任谁的密钥、要多少机构一致。证据包从不自带信任。",
-			"The policy says whose keys a verification trusts and how many institutions must\nagree. An evidence package never brings its own trust."),
-		Args: a.arguments(1, 1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Long: a.t(`核验策略列出核验证据包时信任谁的密钥、要多少机构一致。证据包从不自带信任。
+不加 --follow 时只有创世时的密钥，不联网。加上 --follow 则向各机构索取日志中的密钥更换记录，
+从创世文件起逐一核验（机构自己的签名、新密钥的持有证明、法定数机构的回执），写出每把密钥
+管到的日志规模。一家机构隐瞒的，别家会给出；编造的不被采信。`,
+			`The policy says whose keys a verification trusts and how many institutions must
+agree. An evidence package never brings its own trust. Without --follow it has the
+founding keys, and nobody is asked. With it the institutions are asked for the key changes
+in the log; each is proven from the genesis on (the institution's own signature, the proof
+that the new key is held, receipts of a quorum), and the policy says for which sizes of the
+log each key counts. What one institution holds back the others show; what one makes up is
+not believed.`),
+		Example: "  zhenglian alliance policy alliance.json --follow --out policy.json",
+		Args:    a.arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			al, err := a.readAlliance(args[0])
 			if err != nil {
 				return err
 			}
-			p, err := evidence.PolicyFromAlliance(al)
+			p, err := a.basePolicy(al, o.base)
 			if err != nil {
 				return err
 			}
-			if err := a.trustAuthorities(p, authorities); err != nil {
+			var changes []evidence.Followed
+			if o.follow {
+				if p, changes, err = a.followPolicy(cmd.Context(), al, p, o); err != nil {
+					return err
+				}
+			}
+			if err := a.trustAuthorities(p, o.authorities); err != nil {
 				return err
 			}
 			data, err := p.Encode()
 			if err != nil {
 				return err
 			}
-			if err := a.writeNew(out, data); err != nil || out == "-" {
+			if err := a.writeNew(o.out, data); err != nil || o.out == "-" {
 				return err
 			}
-			a.say("核验策略已写入 %s（联盟 %s，法定数 %d）。", "The policy is in %s (alliance %s, quorum %d).", out, al.ID(), p.Quorum)
+			a.say("核验策略已写入 %s（联盟 %s，法定数 %d）。", "The policy is in %s (alliance %s, quorum %d).", o.out, al.ID(), p.Quorum)
+			if o.follow {
+				a.sayChanges(al, changes)
+			}
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "-", a.t("写到新文件 `FILE`；- 为标准输出", "the new `FILE` to write; - is standard output"))
-	cmd.Flags().StringArrayVar(&authorities, "timestamp-authority", nil, a.t("信任这个时间戳机构：其 authority.json `FILE`，可多次", "trust this timestamp authority: its authority.json, `FILE`; may be repeated"))
+	f := cmd.Flags()
+	f.StringVar(&o.out, "out", "-", a.t("写到新文件 `FILE`；- 为标准输出", "the new `FILE` to write; - is standard output"))
+	f.BoolVar(&o.follow, "follow", false, a.t("向各机构索取并核验密钥更换记录", "ask the institutions for their key changes, and prove them"))
+	f.StringVar(&o.base, "base", "", a.t("以这份策略 `FILE` 为起点，保留其中的其他规定", "start from this policy `FILE` and keep what else it says"))
+	f.StringArrayVar(&o.nodes, "node", nil, a.t("机构的网址 `ID=URL`，代替创世文件中的；可多次", "an institution's address `ID=URL`, before that of the genesis; may be repeated"))
+	f.StringArrayVar(&o.authorities, "timestamp-authority", nil, a.t("信任这个时间戳机构：其 authority.json `FILE`，可多次", "trust this timestamp authority: its authority.json, `FILE`; may be repeated"))
+	f.DurationVar(&o.timeout, "timeout", time.Minute, a.t("索取的时间上限：`DURATION`", "how long asking may take: `DURATION`"))
 	return cmd
+}
+
+// basePolicy is the policy of the founding, or the one in a file.
+func (a *app) basePolicy(al *evidence.Alliance, path string) (*evidence.Policy, error) {
+	if path == "" {
+		return evidence.PolicyFromAlliance(al)
+	}
+	data, err := a.readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := evidence.ParsePolicy(data)
+	if err != nil {
+		return nil, fail(a.t("%s 不能用作核验策略", "%s cannot be used as a policy", path), "", err)
+	}
+	if p.Alliance != al.ID() {
+		return nil, fail(a.t("%s 是另一个联盟（%s）的策略", "%s is the policy of another alliance, %s", path, p.Alliance), a.t("核对两个文件", "compare the two files"), nil)
+	}
+	return p, nil
+}
+
+func (a *app) followPolicy(ctx context.Context, al *evidence.Alliance, p *evidence.Policy, o policyFlags) (*evidence.Policy, []evidence.Followed, error) {
+	urls := map[string]string{}
+	for _, n := range o.nodes {
+		id, u, ok := strings.Cut(n, "=")
+		if !ok || al.Institution(id) == nil {
+			return nil, nil, usage(a.t("--node %q 不是 机构=网址", "--node %q is not ID=URL with an institution of the alliance", n), a.t("写成 court=https://court.example:8443", "write it like court=https://court.example:8443"))
+		}
+		urls[id] = u
+	}
+	c, err := client.New(client.Config{Alliance: al, Policy: p, URLs: urls, Patience: -1, Language: string(a.lang), Now: a.now})
+	if err != nil {
+		return nil, nil, usage(err.Error(), "")
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	changes, err := c.Follow(ctx)
+	if err != nil {
+		return nil, nil, a.network(err)
+	}
+	return c.Policy(), changes, nil
+}
+
+func (a *app) sayChanges(al *evidence.Alliance, changes []evidence.Followed) {
+	if len(changes) == 0 {
+		a.say("自起点以来没有机构更换过密钥。", "No institution has changed a key since.")
+		return
+	}
+	a.say("\n已核验的密钥更换：", "\nKey changes, proven:")
+	for _, f := range changes {
+		a.say("  位置 %d  %s  %s  %s → %s（%s）", "  position %d  %s  %s  %s → %s (%s)", f.Position, f.Institution, f.Use, f.Replaces, f.Key.KID(), evidence.ReasonName(f.Reason))
+		if f.Use == evidence.UseCosign {
+			a.say("    检查点核验密钥 %s", "    checkpoint key %s", evidence.CosignerVKey(al.CosignerName(f.Institution), f.Key))
+		}
+	}
 }
 
 // trustAuthorities adds timestamp authorities to a policy, by their public files.

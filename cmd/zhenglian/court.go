@@ -134,6 +134,12 @@ func (a *app) courtCheck(ctx context.Context, o courtFlags, path string) error {
 	if err != nil {
 		return usage(err.Error(), "")
 	}
+	// Keys that institutions replaced since the founding: from the court's own
+	// node, each proven by the others' receipts.
+	if _, err := c.Follow(ctx); err != nil {
+		return err
+	}
+	policy = c.Policy()
 	pkg, err := os.Open(path)
 	if err != nil {
 		return unreadable(err)

@@ -142,6 +142,7 @@ func homeSentences() map[institution.ErrorCode][2]string {
 		institution.CodeConfigValue:   {"设置项的值不对", "每一项在 node.toml 和 portal.toml 的注释中有说明"},
 		institution.CodeUnknownPeer:   {"不是联盟中的其他机构", ""},
 		institution.CodePortal:        {"portal.toml 写不成，没有改动", "已有的文件请直接编辑"},
+		institution.CodeRotation:      {"更换密钥没有做完", "用同样的命令再运行一次，即可接着做完"},
 		institution.CodePeerKey:       {"对方的 TLS 密钥不是它应有的", "核对双方的 alliance.json 和 node.toml 中 [peers] 的地址"},
 	}
 }

@@ -21,7 +21,7 @@ func newInstitutionCommand(a *app) *cobra.Command {
 		Long: a.t("一个机构在自己的主机上有一个目录，内有其全部私钥。只有公开的机构描述会离开主机。",
 			"An institution has one home on its own host, with all its private keys. Only the\npublic descriptor leaves the host."),
 	}
-	cmd.AddCommand(newInstitutionInit(a), newInstitutionShow(a), newInstitutionJoin(a), newInstitutionTSA(a), newInstitutionPortal(a))
+	cmd.AddCommand(newInstitutionInit(a), newInstitutionShow(a), newInstitutionJoin(a), newInstitutionTSA(a), newInstitutionPortal(a), newInstitutionRotate(a))
 	return cmd
 }
 

@@ -145,6 +145,7 @@ func chainConfig(h *institution.Home) (*chain.Config, error) {
 	cfg := &chain.Config{
 		Alliance: h.Alliance, Institution: h.ID(), Dir: h.DataDir(),
 		Cosign: h.Key(evidence.UseCosign), Attest: h.Key(evidence.UseAttest),
+		Signer:    findSigner(h),
 		P2PListen: h.Config.P2P.Listen, Peers: map[string]chain.PeerConfig{}, P2PPeers: map[string]string{},
 		PendingBytes: h.Config.Limits.PendingStatements * pendingStatement, DiskReserve: uint64(h.Config.Limits.FreeDiskBytes),
 	}
@@ -175,4 +176,16 @@ func chainConfig(h *institution.Home) (*chain.Config, error) {
 		cfg.P2PPeers[id] = addr.P2P
 	}
 	return cfg, nil
+}
+
+// findSigner looks in the home for keys that the log names: those that were put
+// in place while the node runs, and older ones.
+func findSigner(h *institution.Home) func(evidence.KeyUse, evidence.Digest) (evidence.Signer, error) {
+	return func(use evidence.KeyUse, kid evidence.Digest) (evidence.Signer, error) {
+		key, err := h.FindKey(use, kid)
+		if err != nil {
+			return nil, err
+		}
+		return key, nil
+	}
 }
