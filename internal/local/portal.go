@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+
+	"github.com/zhenglian/zhenglian/evidence"
 )
 
 // Portal is an institution's portal, a process beside its node. Browsers reach
@@ -34,6 +36,11 @@ func (a *Alliance) AddPortal(ctx context.Context, id string) (*Portal, error) {
 	origin := "http://localhost:" + port
 	if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, "institution", "portal", "--home", n.Home, "--listen", ports[0], "--origin", origin, "--demonstration"); err != nil {
 		return nil, err
+	}
+	if n.Kind == evidence.KindCA {
+		if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, "institution", "ca", "--home", n.Home, "--demonstration"); err != nil {
+			return nil, err
+		}
 	}
 	p := &Portal{Institution: id, Origin: origin, process: process{what: "portal of " + id, LogFile: filepath.Join(a.cfg.Dir, id+"-portal.log"),
 		ready: origin + "/readyz", binary: a.cfg.Binary, env: a.cfg.Env, args: []string{"portal", "--home", n.Home}}}

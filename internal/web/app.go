@@ -49,9 +49,9 @@ type Enroller interface {
 	// returns when the enrolment is in the log, or with ErrEnrolling when that
 	// takes longer: the same request may then be sent again.
 	Enrol(ctx context.Context, who identity.Who, member string, request []byte, label, recipient string) (*Enrolled, error)
-	// Certificate returns a certificate that this institution issued and its
-	// chain, PEM, by the digest of its DER; nil when it has none.
-	Certificate(ctx context.Context, sha256 evidence.Digest) ([]byte, error)
+	// Certificate returns a certificate that this institution issued for a key
+	// and its chain, PEM, by the digest of its DER; nil when it has none.
+	Certificate(ctx context.Context, kid, sha256 evidence.Digest) ([]byte, error)
 }
 
 // ErrEnrolling says that an enrolment is written down and not in the log yet.
@@ -83,7 +83,7 @@ type Acts interface {
 	FinishStepUp(ctx context.Context, who identity.Who, id string, answer []byte) error
 }
 
-// app is the endpoints of the member's scripts. They trust the session for who
+// memberApp is the endpoints of the member's scripts. They trust the session for who
 // asks, and nothing else that the browser says.
 func (s *Site) memberApp() {
 	if s.config.Parts.Custody == nil || s.config.Parts.Enroller == nil {
@@ -159,7 +159,7 @@ func (r *request) refused(err error) error {
 		key    string
 	}{
 		{custody.ErrNotFound, http.StatusNotFound, "records.none"},
-		{ErrEnrolling, http.StatusAccepted, "deposit.enrolling"},
+		{ErrEnrolling, http.StatusServiceUnavailable, "deposit.enrolling"},
 		{identity.ErrPermission, http.StatusForbidden, "deposit.permit"},
 		{identity.ErrLevel, http.StatusForbidden, "deposit.level"},
 		{identity.ErrTaken, http.StatusConflict, "deposit.taken"},
@@ -168,7 +168,11 @@ func (r *request) refused(err error) error {
 		{identity.ErrUnknown, http.StatusForbidden, "deposit.not-member"},
 	} {
 		if errors.Is(err, known.err) {
-			return fail(known.status, known.key).because(err)
+			p := fail(known.status, known.key).because(err)
+			if known.status == http.StatusServiceUnavailable {
+				p = p.after(2 * time.Second)
+			}
+			return p
 		}
 	}
 	return err
@@ -532,9 +536,13 @@ func (s *Site) appParts(r *request) error {
 		return r.refused(err)
 	}
 	for i := range parts.Signers {
+		key, err := evidence.ParsePublicKey(parts.Signers[i].Key)
+		if err != nil {
+			return fmt.Errorf("key of a signer: %w", err)
+		}
 		for j := range parts.Signers[i].Certificates {
 			c := &parts.Signers[i].Certificates[j]
-			chain, err := s.config.Parts.Enroller.Certificate(r.Context(), c.SHA256)
+			chain, err := s.config.Parts.Enroller.Certificate(r.Context(), key.KID(), c.SHA256)
 			if err != nil {
 				return fmt.Errorf("fetching a certificate: %w", err)
 			}

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/zhenglian/zhenglian/client"
+	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/custody"
+	"github.com/zhenglian/zhenglian/internal/identity"
+	"github.com/zhenglian/zhenglian/internal/identity/ca"
+	"github.com/zhenglian/zhenglian/internal/identity/demoprovider"
+	"github.com/zhenglian/zhenglian/internal/identity/signin"
+	"github.com/zhenglian/zhenglian/internal/institution"
+	"github.com/zhenglian/zhenglian/internal/store"
+	"github.com/zhenglian/zhenglian/internal/web"
+)
+
+// portal is an institution's portal with everything that its pages use.
+type portal struct {
+	home     *institution.Home
+	config   *institution.PortalConfig
+	log      *slog.Logger
+	db       *store.DB
+	keys     *store.Keys
+	client   *client.Client
+	register *identity.Register
+	ca       *ca.Authority // nil where the institution certifies nobody
+	custody  *custody.Custody
+	relying  *signin.RelyingParty
+	provider *demoprovider.Provider // nil but in a demonstration
+	site     *web.Site
+}
+
+// runPortal runs the portal until ctx ends. Stores open first and close last; what
+// an interrupted run left for the log goes out before and while pages are served.
+func runPortal(ctx context.Context, h *institution.Home, c *institution.PortalConfig, log *slog.Logger) (err error) {
+	p := &portal{home: h, config: c, log: log.With("institution", h.ID())}
+	defer func() { err = errors.Join(err, p.close()) }()
+	for _, open := range []func(context.Context) error{p.openStores, p.openClient, p.openIdentity, p.openCA, p.openCustody, p.openProviders, p.openSite} {
+		if err := open(ctx); err != nil {
+			return err
+		}
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listening for browsers: %w", err)
+	}
+	if c.TLSCertificate != "" {
+		cert, err := tls.LoadX509KeyPair(under(h.Path, c.TLSCertificate), under(h.Path, c.TLSKey))
+		if err != nil {
+			return fmt.Errorf("certificate of the portal: %w", errors.Join(err, listener.Close()))
+		}
+		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
+	}
+	server := &http.Server{Handler: p.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return p.register.Run(ctx, func(err error) { p.log.Warn("the register waits for the log", "error", err) })
+	})
+	g.Go(func() error { return p.custody.Run(ctx) })
+	if p.ca != nil {
+		g.Go(func() error { return p.ca.Run(ctx) })
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		// What is being answered has a moment to end.
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return errors.Join(server.Shutdown(stop), ctx.Err())
+	})
+	g.Go(func() error {
+		p.log.Info("the portal is ready", "origin", c.Origin, "listen", c.Listen)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+func (p *portal) close() error {
+	var errs []error
+	if p.custody != nil {
+		errs = append(errs, p.custody.Close())
+	}
+	if p.db != nil {
+		errs = append(errs, p.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (p *portal) openStores(ctx context.Context) (err error) {
+	dir := p.home.PortalDir(*p.config)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("the portal's directory: %w", err)
+	}
+	if p.keys, err = store.OpenKeys(filepath.Join(p.home.Path, "keys", "portal.keys")); err != nil {
+		return fmt.Errorf("keys of the portal's database: %w", err)
+	}
+	dsn := p.config.Database
+	if dsn == "" {
+		dsn = filepath.Join(dir, "portal.db")
+	}
+	p.db, err = store.Open(ctx, dsn)
+	return err
+}
+
+func (p *portal) openClient(context.Context) (err error) {
+	policy, err := portalPolicy(p.home)
+	if err != nil {
+		return err
+	}
+	c := client.Config{Alliance: p.home.Alliance, Policy: policy, Prefer: p.home.ID(), Signer: p.home.Key(evidence.UseStatement)}
+	if p.config.Node != "" {
+		c.URLs = map[string]string{p.home.ID(): p.config.Node}
+	}
+	p.client, err = client.New(c)
+	return err
+}
+
+// portalPolicy is whom the portal trusts: the founders, and the timestamp
+// authorities that its node asks.
+func portalPolicy(h *institution.Home) (*evidence.Policy, error) {
+	policy, err := evidence.PolicyFromAlliance(h.Alliance)
+	if err != nil {
+		return nil, err
+	}
+	authorities, err := h.Authorities()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range authorities {
+		if err := policy.AddTimestampAuthority(*t.TimestampAuthority); err != nil {
+			return nil, err
+		}
+	}
+	return policy, nil
+}
+
+func (p *portal) openIdentity(context.Context) (err error) {
+	officers := make([]identity.Officer, 0, len(p.config.Officers))
+	for _, o := range p.config.Officers {
+		roles := make([]identity.Role, len(o.Roles))
+		for i, r := range o.Roles {
+			roles[i] = identity.Role(r)
+		}
+		officers = append(officers, identity.Officer{Issuer: o.Issuer, Subject: o.Subject, Roles: roles})
+	}
+	if p.config.Demonstration {
+		// The demonstration's own people of the institution, whom its provider knows.
+		issuer := p.config.Origin + demoPath
+		officers = append(officers, identity.Officer{Issuer: issuer, Subject: "demo-sun", Roles: []identity.Role{identity.RoleRA}},
+			identity.Officer{Issuer: issuer, Subject: "demo-ma", Roles: []identity.Role{identity.RoleOperator}})
+	}
+	c := identity.Config{DB: p.db, Keys: p.keys, Origin: p.config.Origin, Name: p.home.Descriptor.Name, Demo: p.config.Demonstration, Officers: officers}
+	if p.home.IsCA() {
+		c.Chain = p.chain()
+	}
+	p.register, err = identity.New(c)
+	return err
+}
+
+// openCA makes a CA institution's authority ready where `institution ca` made one.
+func (p *portal) openCA(context.Context) error {
+	if !p.home.HasCA() {
+		return nil
+	}
+	files, err := p.home.CA()
+	if err != nil {
+		return err
+	}
+	var issuers []*ca.Issuer
+	for _, k := range files.Keys {
+		i, err := ca.NewIssuer(k.Key, k.Certificate)
+		if err != nil {
+			return err
+		}
+		issuers = append(issuers, i)
+	}
+	statement, err := p.home.Current(evidence.UseStatement)
+	if err != nil {
+		return err
+	}
+	p.ca, err = ca.New(ca.Config{Institution: p.home.ID(), Issuers: issuers, Register: ca.NewRegister(p.db, nil), Chain: asCA{p.chain()},
+		Statement: statement, URL: p.config.Origin, Demonstration: p.config.Demonstration, Logger: p.log})
+	return err
+}
+
+// chain is the desk's way to the log.
+func (p *portal) chain() *deskChain { return &deskChain{home: p.home, client: p.client, now: time.Now} }
+
+func (p *portal) openCustody(context.Context) (err error) {
+	p.custody, err = custody.Open(custody.Config{DB: p.db, Dir: filepath.Join(p.home.PortalDir(*p.config), "objects"), Alliance: p.client,
+		Quota: p.config.Limits.MemberBytes, MaxBlob: p.config.Limits.ObjectBytes, Logger: p.log})
+	return err
+}
+
+// demoPath is where a demonstration's identity provider is mounted.
+const demoPath = "/demo-identity"
+
+const callbackPath = "/signin/callback"
+
+func (p *portal) openProviders(context.Context) (err error) {
+	c := signin.Config{Callback: p.config.Origin + callbackPath, Demonstration: p.config.Demonstration}
+	for _, s := range p.config.Providers {
+		provider := signin.Provider{ID: s.ID, NameZH: s.NameZH, NameEN: s.NameEN, Issuer: s.Issuer, ClientID: s.ClientID, Scopes: s.Scopes,
+			NumberClaim: s.NumberClaim, Demonstration: s.Demonstration, Policy: signin.Policy{MaxAge: time.Duration(s.MaxAgeDays) * 24 * time.Hour}}
+		for _, f := range s.Frameworks {
+			provider.Policy.Frameworks = append(provider.Policy.Frameworks, signin.Framework{Name: f})
+		}
+		if s.SecretFile != "" {
+			secret, err := os.ReadFile(under(p.home.Path, s.SecretFile))
+			if err != nil {
+				return fmt.Errorf("secret of the identity provider %s: %w", s.ID, err)
+			}
+			provider.Secret = strings.TrimSpace(string(secret))
+		}
+		c.Providers = append(c.Providers, provider)
+	}
+	if p.config.Demonstration {
+		id := "demo"
+		p.provider, err = demoprovider.New(demoprovider.Config{Issuer: p.config.Origin + demoPath, Demonstration: true, Logger: p.log,
+			KeyFile: filepath.Join(p.home.Path, "keys", "demo-identity.pem"),
+			Clients: []demoprovider.Client{{ID: "zhenglian", RedirectURIs: []string{c.Callback + "/" + id}}}})
+		if err != nil {
+			return err
+		}
+		c.Providers = append(c.Providers, signin.Provider{ID: id, NameZH: "演示身份（虚构人物）", NameEN: "Demonstration identities (made up)", Issuer: p.provider.Issuer(),
+			ClientID: "zhenglian", NumberClaim: demoprovider.NumberClaim, Demonstration: true, Policy: signin.Policy{Frameworks: []signin.Framework{{Name: demoprovider.TrustFramework}}}})
+	}
+	p.relying, err = signin.New(c)
+	return err
+}
+
+func (p *portal) openSite(context.Context) (err error) {
+	policy, err := p.client.Policy().Encode()
+	if err != nil {
+		return err
+	}
+	var proxies []netip.Prefix
+	for _, text := range p.config.Proxies {
+		prefix, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); err != nil && addrErr == nil {
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		proxies = append(proxies, prefix)
+	}
+	limit := int(p.config.Limits.RequestsPerMinute)
+	if limit == 0 {
+		limit = -1 // portal.toml: 0 means no limit
+	}
+	d := p.home.Descriptor
+	p.site, err = web.New(web.Config{
+		Origin:      p.config.Origin,
+		Institution: web.Institution{ID: d.ID, Kind: string(d.Kind), Name: d.Name},
+		Alliance:    web.Alliance{ID: p.home.Alliance.ID(), Name: p.home.Alliance.Name, Policy: policy},
+		Demo:        p.config.Demonstration,
+		Sessions:    store.NewSessions(p.db, p.keys, nil),
+		Limits:      web.Limits{PagesPerMinute: limit, ActsPerMinute: limit},
+		Logger:      p.log, TrustedProxies: proxies,
+		Parts: p.parts(),
+	})
+	return err
+}
+
+// parts are what the pages get; a CA institution's alone offer keys and deposits.
+func (p *portal) parts() web.Parts {
+	parts := web.Parts{People: &webPeople{p.register, p.config.Demonstration}, Providers: p.relying, Entrance: p.register}
+	if p.home.IsCA() {
+		parts.Custody, parts.Acts = p.custody, p.register
+		parts.Enroller = &webEnroller{p.register, p.ca, time.Duration(p.config.Certificates.ValidityHours) * time.Hour}
+	}
+	return parts
+}
+
+// handler is the site and, beside it, what is no page.
+func (p *portal) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", p.site.Handler())
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := p.register.Waiting(r.Context()); err != nil {
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	if p.ca != nil {
+		mux.Handle("/ca/", p.ca.Handler())
+	}
+	if p.provider != nil {
+		mux.Handle(demoPath+"/", p.provider.Handler())
+	}
+	return mux
+}
+
+// webPeople tells the pages who somebody is.
+type webPeople struct {
+	register *identity.Register
+	demo     bool
+}
+
+// Person implements web.People.
+func (w *webPeople) Person(ctx context.Context, id string) (*web.Person, error) {
+	p, err := w.register.Person(ctx, id)
+	if errors.Is(err, identity.ErrUnknown) {
+		return nil, web.ErrNoPerson
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &web.Person{ID: p.ID, Name: p.Name, Member: p.Member, Kind: "person", Level: p.Level, Demo: w.demo, Generation: p.Generation}
+	if p.Is(identity.RoleRA) {
+		out.Roles = append(out.Roles, web.RoleOfficer)
+	}
+	if p.Is(identity.RoleOperator) {
+		out.Roles = append(out.Roles, web.RoleOperator)
+	}
+	return out, nil
+}
