@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/transparency-dev/formats/note"
@@ -48,6 +49,26 @@ type Checker struct {
 	Alliance *evidence.Alliance
 	Nodes    map[string]string // institution → base URL
 	HTTP     *http.Client
+	// Policy says which keys count for which size once institutions changed some;
+	// nil: the founders'.
+	Policy atomic.Pointer[evidence.Policy]
+}
+
+// keys are an institution's keys of a use for a size of the log.
+func (c *Checker) keys(institution string, use evidence.KeyUse, size uint64) ([]*evidence.PublicKey, error) {
+	p := c.Policy.Load()
+	if p == nil {
+		var err error
+		if p, err = evidence.PolicyFromAlliance(c.Alliance); err != nil {
+			return nil, err
+		}
+		c.Policy.CompareAndSwap(nil, p)
+	}
+	keys := p.Keys(institution, use, size)
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s has no %s key for size %d", institution, use, size)
+	}
+	return keys, nil
 }
 
 // view is what one node serves of the log.
@@ -183,7 +204,7 @@ func (c *Checker) checkpoint(ctx context.Context, id string) (*evidence.Cosigned
 			return nil, fmt.Errorf("checkpoint of %s: cosigned by %q, a stranger or twice", id, s.Name)
 		}
 		seen[s.Name] = true
-		keys, err := d.PublicKeys(evidence.UseCosign)
+		keys, err := c.keys(d.ID, evidence.UseCosign, cp.Size)
 		if err != nil {
 			return nil, err
 		}
@@ -385,7 +406,7 @@ func (r *rootChecker) receipt(issuer string, a Ack, raw []byte) error {
 	if known {
 		return nil
 	}
-	keys, err := r.c.Alliance.Institution(issuer).PublicKeys(evidence.UseReceipt)
+	keys, err := r.c.keys(issuer, evidence.UseReceipt, rec.Size)
 	if err != nil {
 		return err
 	}
@@ -423,7 +444,7 @@ func (c *Checker) fsck(ctx context.Context) error {
 			if cp.Size > fsckAll && j != i%len(c.Alliance.Institutions) {
 				continue
 			}
-			keys, err := d.PublicKeys(evidence.UseCosign)
+			keys, err := c.keys(d.ID, evidence.UseCosign, cp.Size)
 			if err != nil {
 				return err
 			}
