@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"math/big"
 	"strings"
@@ -153,4 +154,35 @@ func TestCertificateChainFile(t *testing.T) {
 			t.Errorf("%.60q…: %v", text, err)
 		}
 	}
+}
+
+// Whatever stands in a file of certificates, it is read or refused; and what is
+// read is the same again in the one PEM form.
+func FuzzParseCertificateChain(f *testing.F) {
+	for _, v := range readDocumentVectors[struct {
+		Name, Policy string
+		Founded      bool
+	}](f, "alliance/policy-valid.json") {
+		p, err := ParsePolicy([]byte(v.Policy))
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, c := range p.CertificateAuthorities {
+			f.Add([]byte(c.Certificate))
+			f.Add([]byte(c.Certificate + c.Certificate))
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		certs, err := ParseCertificateChain(text)
+		if err != nil {
+			return
+		}
+		var again []byte
+		for _, c := range certs {
+			again = append(again, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+		}
+		if len(certs) == 0 || !bytes.Equal(again, text) {
+			t.Errorf("%d certificates of %q", len(certs), text)
+		}
+	})
 }
