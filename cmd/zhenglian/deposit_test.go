@@ -75,7 +75,9 @@ func (s *story) deposit(args ...string) depositResult {
 }
 
 // newStory starts four institutions, each a process, and enrols alice and bob.
-func newStory(t *testing.T) *story {
+// With the id of an institution that one runs a demonstration's timestamp
+// authority.
+func newStory(t *testing.T, tsa ...string) *story {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts four nodes")
@@ -86,7 +88,7 @@ func newStory(t *testing.T) *story {
 		t.Fatalf("building: %v\n%s", err, out)
 	}
 	var err error
-	s.alliance, err = local.New(t.Context(), local.Config{Binary: s.binary, Dir: filepath.Join(dir, "net"), Name: "示范存证联盟", Slug: "demo",
+	s.alliance, err = local.New(t.Context(), local.Config{Binary: s.binary, Dir: filepath.Join(dir, "net"), Name: "示范存证联盟", Slug: "demo", TSA: strings.Join(tsa, ""),
 		Institutions: []local.Spec{{ID: "ca", Name: "示范认证中心", Kind: evidence.KindCA}, {ID: "court", Name: "示范法院", Kind: evidence.KindCourt},
 			{ID: "forensic", Name: "示范鉴定所", Kind: evidence.KindForensic}, {ID: "notary", Name: "示范公证处", Kind: evidence.KindNotary}}})
 	if err != nil {

@@ -84,6 +84,7 @@ const patience = 90 * time.Second
 type worldConfig struct {
 	ids []string // institution ids; their kind is the part before the dash
 	env []string
+	tsa string // id of the one that runs a demonstration's timestamp authority; empty: none
 	// prepare runs between founding and the first start.
 	prepare func(a *local.Alliance)
 }
@@ -108,7 +109,7 @@ func newWorld(t *testing.T, c worldConfig) *world {
 	for _, id := range c.ids {
 		specs = append(specs, local.Spec{ID: id, Name: id, Kind: kindOf(id)})
 	}
-	a, err := local.New(ctx, local.Config{Binary: program, Dir: t.TempDir(), Name: "scenarios", Slug: "scenarios", Institutions: specs, Env: c.env})
+	a, err := local.New(ctx, local.Config{Binary: program, Dir: t.TempDir(), Name: "scenarios", Slug: "scenarios", Institutions: specs, Env: c.env, TSA: c.tsa})
 	if err != nil {
 		t.Fatal(err)
 	}
