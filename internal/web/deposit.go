@@ -21,13 +21,14 @@ func (s *Site) deposit() {
 
 // workbench is what the scripts of the member's pages start with.
 type workbench struct {
-	Built  bool // the WebAssembly module is here
+	Built  bool   // the WebAssembly module is here
+	Person string // by which this browser files its key
 	Member string
 	Acts   bool
 }
 
 func (s *Site) workbench(r *request) workbench {
-	return workbench{Built: s.statics.has("browser.wasm") && s.statics.has("wasm_exec.js"), Member: r.person.Member, Acts: s.config.Parts.Acts != nil}
+	return workbench{Built: s.statics.has("browser.wasm") && s.statics.has("wasm_exec.js"), Person: r.person.ID, Member: r.person.Member, Acts: s.config.Parts.Acts != nil}
 }
 
 type depositView struct {
