@@ -19,6 +19,11 @@ import (
 	"github.com/zhenglian/zhenglian/internal/web/webtest"
 )
 
+var (
+	_ web.Providers = (*signin.RelyingParty)(nil)
+	_ web.Entrance  = (*identity.Register)(nil)
+)
+
 // gate is a portal with the demonstration's provider on a listener of its own.
 type gate struct {
 	*webtest.Portal

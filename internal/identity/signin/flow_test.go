@@ -201,6 +201,24 @@ func TestAttacks(t *testing.T) {
 		{name: "userinfo fails", want: signin.Unreachable, set: func(f *fake, _ *signin.Provider, _ *signin.Options) {
 			f.info = func(w http.ResponseWriter) { http.Error(w, "林若溪 "+number(), http.StatusInternalServerError) }
 		}},
+		{name: "signed userinfo", set: func(f *fake, _ *signin.Provider, _ *signin.Options) {
+			f.info = func(w http.ResponseWriter) {
+				w.Header().Set("Content-Type", "application/jwt")
+				_, _ = w.Write([]byte(f.sign(object{"iss": f.server.URL, "aud": "portal", "sub": "s1"})))
+			}
+		}},
+		{name: "userinfo signed for another client", want: signin.BadToken, set: func(f *fake, _ *signin.Provider, _ *signin.Options) {
+			f.info = func(w http.ResponseWriter) {
+				w.Header().Set("Content-Type", "application/jwt")
+				_, _ = w.Write([]byte(f.sign(object{"iss": f.server.URL, "aud": "other", "sub": "s1"})))
+			}
+		}},
+		{name: "userinfo signed by somebody else", want: signin.Unreachable, set: func(f *fake, _ *signin.Provider, _ *signin.Options) {
+			f.info = func(w http.ResponseWriter) {
+				w.Header().Set("Content-Type", "application/jwt")
+				_, _ = w.Write([]byte(f.signed(jose.ES256, newFake(f.t, f.now).key, "k", object{"iss": f.server.URL, "aud": "portal", "sub": "s1"})))
+			}
+		}},
 		{name: "userinfo redirects", want: signin.Unreachable, set: func(f *fake, _ *signin.Provider, _ *signin.Options) {
 			f.info = func(w http.ResponseWriter) {
 				f.info = nil // the second time it would answer
@@ -309,6 +327,37 @@ func TestAnswerOnce(t *testing.T) {
 	stolen.Set("state", mine.State)
 	if _, err := rp.Finish(t.Context(), "fake", mine.Pending, stolen); !signin.IsCode(err, signin.Refused) && !signin.IsCode(err, signin.BadToken) {
 		t.Errorf("a stolen code: %v", err)
+	}
+}
+
+// The same answer in many windows at once signs in once.
+func TestAnswerOnceAtOnce(t *testing.T) {
+	c := newClock()
+	f := newFake(t, c.now)
+	rp := party(t, c.now, f.config())
+	begun, err := rp.Begin(t.Context(), "fake", signin.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := f.visit(begun.Redirect)
+	results := make(chan error)
+	for range 8 {
+		go func() {
+			_, err := rp.Finish(t.Context(), "fake", begun.Pending, q)
+			results <- err
+		}()
+	}
+	in, used := 0, 0
+	for range 8 {
+		switch err := <-results; {
+		case err == nil:
+			in++
+		case signin.IsCode(err, signin.Used):
+			used++
+		}
+	}
+	if in != 1 || used != 7 || f.tokenCalls != 1 {
+		t.Errorf("%d signed in, %d were refused as used, %d codes exchanged", in, used, f.tokenCalls)
 	}
 }
 
