@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/zhenglian/zhenglian/internal/signing"
 )
@@ -32,6 +34,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "zhenglian-token is started by zhenglian to sign with PKCS#11 tokens; it does nothing by itself.")
 		os.Exit(2)
 	}
+	// A terminal's Ctrl-C and a service's stop reach this process too, while the
+	// node still signs its last words. It ends when nobody can ask it any more.
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	if err := serve(os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "zhenglian-token:", err)
 		os.Exit(1)

@@ -30,7 +30,7 @@ func testApp(lang language) *app {
 func TestEnrolmentRefusesTrickKeys(t *testing.T) {
 	a := testApp(english)
 	home := filepath.Join(t.TempDir(), "m")
-	good, err := a.initMember(home, evidence.EdDSA, evidence.KindPerson, nil)
+	good, err := a.initMember(home, evidence.EdDSA, evidence.KindPerson, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestRequestProofCoversEveryField(t *testing.T) {
 	a := testApp(english)
 	dir := t.TempDir()
 	for _, alg := range []evidence.Algorithm{evidence.EdDSA, evidence.ES256, evidence.SM2SM3} {
-		good, err := a.initMember(filepath.Join(dir, signing.AlgorithmName(alg)), alg, evidence.KindPerson, nil)
+		good, err := a.initMember(filepath.Join(dir, signing.AlgorithmName(alg)), alg, evidence.KindPerson, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +156,7 @@ func TestMemberHome(t *testing.T) {
 		t.Fatal(err)
 	}
 	home := filepath.Join(dir, "alice")
-	request, err := a.initMember(home, evidence.ES256, evidence.KindPlatform, protect)
+	request, err := a.initMember(home, evidence.ES256, evidence.KindPlatform, "", protect)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,8 @@ func (a *app) explain(err error) (what, hint string) {
 		return a.explainHome(e)
 	case *signing.ExposedError:
 		return a.explainExposed(e)
+	case *signing.TokenError:
+		return a.explainToken(e)
 	case *evidence.FieldError:
 		return a.explainField(e)
 	case *evidence.JSONError:
@@ -75,10 +77,11 @@ func typed(err error) bool {
 	var (
 		home    *institution.Error
 		exposed *signing.ExposedError
+		token   *signing.TokenError
 		field   *evidence.FieldError
 		fail    *failure
 	)
-	return errors.As(err, &home) || errors.As(err, &exposed) || errors.As(err, &field) || errors.As(err, &fail)
+	return errors.As(err, &home) || errors.As(err, &exposed) || errors.As(err, &token) || errors.As(err, &field) || errors.As(err, &fail)
 }
 
 func (a *app) explainPath(path string, err error) (what, hint string) {
@@ -142,6 +145,7 @@ func homeSentences() map[institution.ErrorCode][2]string {
 		institution.CodeConfigValue:   {"设置项的值不对", "每一项在 node.toml 和 portal.toml 的注释中有说明"},
 		institution.CodeUnknownPeer:   {"不是联盟中的其他机构", ""},
 		institution.CodePortal:        {"portal.toml 写不成，没有改动", "已有的文件请直接编辑"},
+		institution.CodeCA:            {"成员证书的签发密钥或根证书不能用", "没有的话用 `zhenglian institution ca` 建立；否则从备份恢复"},
 		institution.CodeRotation:      {"更换密钥没有做完", "用同样的命令再运行一次，即可接着做完"},
 		institution.CodePeerKey:       {"对方的 TLS 密钥不是它应有的", "核对双方的 alliance.json 和 node.toml 中 [peers] 的地址"},
 	}

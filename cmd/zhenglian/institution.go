@@ -21,13 +21,14 @@ func newInstitutionCommand(a *app) *cobra.Command {
 		Long: a.t("一个机构在自己的主机上有一个目录，内有其全部私钥。只有公开的机构描述会离开主机。",
 			"An institution has one home on its own host, with all its private keys. Only the\npublic descriptor leaves the host."),
 	}
-	cmd.AddCommand(newInstitutionInit(a), newInstitutionShow(a), newInstitutionJoin(a), newInstitutionTSA(a), newInstitutionPortal(a), newInstitutionRotate(a))
+	cmd.AddCommand(newInstitutionInit(a), newInstitutionShow(a), newInstitutionJoin(a), newInstitutionTSA(a), newInstitutionCA(a), newInstitutionPortal(a), newInstitutionRotate(a))
 	return cmd
 }
 
 func newInstitutionInit(a *app) *cobra.Command {
 	var home, kind, algorithm string
 	var p institution.Params
+	var onToken []string
 	cmd := &cobra.Command{
 		Use:   "init --home DIR --id ID --name NAME --kind KIND --api URL --peer HOST:PORT --p2p HOST:PORT [OPTIONS]",
 		Short: a.t("建立机构目录并生成全部密钥", "Make an institution's home with all its keys"),
@@ -46,6 +47,9 @@ func newInstitutionInit(a *app) *cobra.Command {
 					a.t("要同时签发国密 SM2 回执，请加 --sm2", "for SM2 receipts beside these, add --sm2"))
 			}
 			p.ReceiptAlgorithm, p.Kind = alg, evidence.InstitutionKind(kind)
+			if p.Keys, err = a.tokenKeys(onToken); err != nil {
+				return err
+			}
 			d, err := institution.Init(home, p)
 			if err != nil {
 				return err
@@ -71,6 +75,9 @@ func newInstitutionInit(a *app) *cobra.Command {
 	f.StringVar(&p.Addresses.P2P, "p2p", "", a.t("共识引擎的地址：`HOST:PORT`", "`HOST:PORT` of the consensus engine"))
 	f.StringVar(&algorithm, "receipt-algorithm", "ed25519", a.t("回执密钥的算法 `ALG`：ed25519 或 p256", "`ALG` of the receipt key: ed25519 or p256"))
 	f.BoolVar(&p.SM2Receipt, "sm2", false, a.t("另外生成一把 SM2 回执密钥", "make an SM2 receipt key beside it"))
+	f.StringArrayVar(&onToken, "token-key", nil, a.t("放在 PKCS#11 令牌上的密钥，可多次给出 `NAME=URI`，如 receipt=pkcs11:token=court;object=receipt", "a key that is on a PKCS#11 token, `NAME=URI`, such as receipt=pkcs11:token=court;object=receipt; may be repeated"))
+	f.StringVar(&p.Token.Module, "token-module", "", a.t("PKCS#11 库文件：`FILE`", "the PKCS#11 library `FILE`"))
+	f.StringVar(&p.Token.PINFile, "token-pin-file", "", a.t("令牌口令在 `FILE` 的第一行（0600，绝对路径）；默认取环境变量 ZHENGLIAN_TOKEN_PIN", "the token's PIN is the first line of `FILE` (mode 0600, absolute path); ZHENGLIAN_TOKEN_PIN by default"))
 	return cmd
 }
 

@@ -17,12 +17,12 @@ func newMemberCommand(a *app) *cobra.Command {
 		Long: a.t("成员是联盟知道其密钥的个人、企业、平台或设备。密钥由成员自己生成；CA 机构核实身份后登记，链上只有加盐承诺，没有姓名和证件号码。",
 			"A member is a person, enterprise, platform or machine whose key the alliance\nknows. Members make their own keys; a CA institution checks who they are and\nenrols them. The chain holds a salted commitment, no name and no number."),
 	}
-	cmd.AddCommand(newMemberInit(a), newMemberEnrol(a), newMemberRevoke(a), newMemberShow(a))
+	cmd.AddCommand(newMemberInit(a), newMemberEnrol(a), newMemberRevoke(a), newMemberShow(a), newMemberCSR(a), newMemberCertificate(a))
 	return cmd
 }
 
 func newMemberInit(a *app) *cobra.Command {
-	var home, algorithm, kind, passphraseFile string
+	var home, algorithm, kind, passphraseFile, onToken string
 	cmd := &cobra.Command{
 		Use:   "init --home DIR [OPTIONS]",
 		Short: a.t("生成成员密钥和登记申请", "Make a member's keys and the enrolment request"),
@@ -47,7 +47,7 @@ func newMemberInit(a *app) *cobra.Command {
 					return err
 				}
 			}
-			request, err := a.initMember(home, alg, k, protect)
+			request, err := a.initMember(home, alg, k, onToken, protect)
 			if err != nil {
 				return err
 			}
@@ -70,6 +70,7 @@ func newMemberInit(a *app) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&home, "home", "", a.t("成员目录，须不存在或为空：`DIR`", "the member's home, a `DIR` that is new or empty"))
 	f.StringVar(&algorithm, "algorithm", "ed25519", a.t("签名密钥的算法 `ALG`：ed25519、p256 或 sm2", "`ALG` of the signing key: ed25519, p256 or sm2"))
+	f.StringVar(&onToken, "key", "", a.t("签名密钥在 PKCS#11 令牌上：`URI`，如 pkcs11:token=card;object=me?module-path=…&pin-source=file:…", "the signing key is on a PKCS#11 token: `URI`, such as pkcs11:token=card;object=me?module-path=…&pin-source=file:…"))
 	f.StringVar(&kind, "kind", "person", a.t("成员类别 `KIND`：person 个人、enterprise 企业、platform 平台、service 设备", "`KIND` of member: person, enterprise, platform or service"))
 	f.StringVar(&passphraseFile, "passphrase-file", "", a.t("用 `FILE` 第一行的口令保护两把密钥", "protect both keys with the passphrase in the first line of `FILE`"))
 	return cmd

@@ -20,7 +20,7 @@ import (
 
 // A member's home holds two private keys, each for one purpose:
 //
-//	key.pem             signs statements: PKCS#8, or an age file around it
+//	key.pem             signs statements: PKCS#8, an age file around it, or a PKCS#11 URI
 //	vault-identity.txt  opens her objects in the vault: an age identity, likewise
 //	request.json        public: what she hands to a CA to be enrolled
 //	enrolment.json      private: what the CA gives back; its salt opens the commitment
@@ -57,7 +57,7 @@ func (a *app) openMember(home, passphraseFile string) (*member, error) {
 	}
 	m.ask = remember(m.ask)
 	path := filepath.Join(home, memberKeyFile)
-	if m.Key, err = signing.Load(path, m.ask); err != nil {
+	if m.Key, err = signing.NewTokens(signing.TokenConfig{}).Open(path, m.ask); err != nil {
 		return nil, err
 	}
 	if !m.Key.Public().Equal(m.Public) {
@@ -121,7 +121,7 @@ func (m *member) vaultIdentity() (age.Identity, error) {
 
 // initMember makes a home. The request is written last: a home without it is
 // none, and nothing of it was published.
-func (a *app) initMember(home string, alg evidence.Algorithm, kind evidence.MemberKind, protect signing.Passphrase) (*enrolmentRequest, error) {
+func (a *app) initMember(home string, alg evidence.Algorithm, kind evidence.MemberKind, onToken string, protect signing.Passphrase) (*enrolmentRequest, error) {
 	entries, err := os.ReadDir(home)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -132,7 +132,7 @@ func (a *app) initMember(home string, alg evidence.Algorithm, kind evidence.Memb
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, err
 	}
-	key, err := signing.Generate(alg, nil)
+	key, err := newMemberKey(alg, onToken)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,12 @@ func (a *app) initMember(home string, alg evidence.Algorithm, kind evidence.Memb
 	if err != nil {
 		return nil, err
 	}
-	if err := key.Save(filepath.Join(home, memberKeyFile), protect); err != nil {
+	if onToken != "" {
+		err = signing.SaveURI(filepath.Join(home, memberKeyFile), onToken)
+	} else {
+		err = key.Save(filepath.Join(home, memberKeyFile), protect)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := signing.WriteSecret(filepath.Join(home, memberVaultFile), []byte(identity.String()+"\n"), protect); err != nil {
