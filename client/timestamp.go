@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -52,7 +51,7 @@ func (c *Client) checkToken(t tokenWire, imprint [32]byte) error {
 	known := c.Policy().TimestampAuthority(t.Authority)
 	var trust rfc3161.Trust
 	if known != nil {
-		trust.Anchors = []*x509.Certificate{known.X509()}
+		trust.Anchors = known.Anchors()
 	}
 	_, err := rfc3161.Verify(t.Token, imprint, trust)
 	var e *rfc3161.Error

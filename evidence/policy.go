@@ -36,18 +36,33 @@ type Policy struct {
 // TimestampAuthority is an RFC 3161 authority as others trust it: the public
 // file that it hands out, and its entry in a policy.
 type TimestampAuthority struct {
-	ID            string `json:"id"` // as in timestamps/<size>.<id>.tsr
-	Name          string `json:"name"`
-	Certificate   string `json:"certificate"` // PEM, one CERTIFICATE block: its root, or its own
+	ID   string `json:"id"` // as in timestamps/<size>.<id>.tsr
+	Name string `json:"name"`
+	// Certificate is PEM, up to MaxAuthorityCertificates CERTIFICATE blocks: the
+	// root above its certificates, or its own; the newest first. More than one
+	// stand there when it has replaced its key.
+	Certificate   string `json:"certificate"`
 	Demonstration bool   `json:"demonstration"`
 	// Revoked certificates of it; absent when none is.
 	Revoked []AuthorityRevocation `json:"revoked,omitempty"`
 
-	cert *x509.Certificate // set by Validate
+	certs []*x509.Certificate // set by Validate
 }
 
-// X509 returns the certificate, nil before Validate.
-func (t *TimestampAuthority) X509() *x509.Certificate { return t.cert }
+// MaxAuthorityCertificates of one timestamp authority, past and present.
+const MaxAuthorityCertificates = 8
+
+// X509 returns the newest certificate, nil before Validate.
+func (t *TimestampAuthority) X509() *x509.Certificate {
+	if len(t.certs) == 0 {
+		return nil
+	}
+	return t.certs[0]
+}
+
+// Anchors returns all its certificates: a token holds that any of them leads to.
+// None before Validate.
+func (t *TimestampAuthority) Anchors() []*x509.Certificate { return slices.Clone(t.certs) }
 
 // MaxTimestampAuthorities of one policy: more than anybody asks, and at 4 KiB
 // each well below the largest policy.
@@ -81,7 +96,7 @@ func (t *TimestampAuthority) validate(path string) error {
 		return err
 	}
 	var err error
-	t.cert, err = parsePolicyCertificate(path+".certificate", t.Certificate)
+	t.certs, err = parseAuthorityCertificates(path+".certificate", t.Certificate)
 	return err
 }
 

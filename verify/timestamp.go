@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"path"
 	"strconv"
@@ -140,7 +139,7 @@ func (r *run) readToken(t *Timestamp, known *evidence.TimestampAuthority) *rfc31
 	if !ok {
 		return nil
 	}
-	info, err := rfc3161.VerifyDigest(r.readFile(t.Path), hash, imprint, rfc3161.Trust{Anchors: []*x509.Certificate{known.X509()}})
+	info, err := rfc3161.VerifyDigest(r.readFile(t.Path), hash, imprint, rfc3161.Trust{Anchors: known.Anchors()})
 	if err != nil {
 		r.refuse(t, err)
 		return nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,7 +52,7 @@ func newStamper(h *institution.Home) (chain.Stamper, error) {
 	var cfg timestamp.ClientConfig
 	for _, a := range authorities {
 		s.ids = append(s.ids, a.ID)
-		s.trust[a.ID] = rfc3161.Trust{Anchors: []*x509.Certificate{a.X509()}}
+		s.trust[a.ID] = rfc3161.Trust{Anchors: a.Anchors()}
 		r := timestamp.Remote{Name: a.ID, URL: a.URL, Trust: s.trust[a.ID]}
 		if a.Demonstration {
 			r.Policy = rfc3161.DemonstrationPolicy

@@ -14,6 +14,7 @@ import (
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/institution"
 	"github.com/zhenglian/zhenglian/internal/signing"
+	"github.com/zhenglian/zhenglian/internal/timestamp"
 )
 
 // rotateFlags are the flags of institution rotate.
@@ -193,6 +194,17 @@ func (a *app) sayNext(h *institution.Home, use evidence.KeyUse, reason uint64, r
 }
 
 // rotateTSA gives a home's timestamp authority its next key and certificate.
-func (a *app) rotateTSA(string) error {
-	return usage("tsa", "")
+func (a *app) rotateTSA(home string) error {
+	t, n, err := institution.RotateTSA(home, a.now(), timestamp.SelfIssue)
+	if err != nil {
+		return err
+	}
+	a.say("时间戳机构“%s”（%s）有了新的密钥和证书。", "The timestamp authority %q (%s) has its next key and certificates.", t.Name, t.ID)
+	a.fields(
+		a.t("新私钥（不得离开本机）", "new private key (stays here)"), filepath.Join(home, "keys", fmt.Sprintf("tsa.%d.pem", n)),
+		a.t("新证书链", "new certificates"), filepath.Join(home, "tsa", fmt.Sprintf("chain.%d.pem", n)),
+		a.t("公开文件（含新旧根证书）", "public file, with the old roots"), filepath.Join(home, "tsa", "authority.json"))
+	a.say("\n下一步：\n  1. 备份新私钥。\n  2. 先把 tsa/authority.json 交给请求时间戳的节点和制定核验策略的人：没有它的人会拒收新时间戳。\n  3. 然后重启本机构的节点；重启之前仍用旧密钥。旧时间戳照样有效。",
+		"\nNext:\n  1. Back up the new private key.\n  2. First hand tsa/authority.json to the nodes that ask it and to those who write policies: without it\n     they refuse the new tokens.\n  3. Then restart this institution's node; until then it signs with the old key. Old tokens stay valid.")
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/sha512"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -160,7 +159,7 @@ func (a *app) renewPackage(ctx context.Context, in, out, url, file string) error
 	if err != nil {
 		return fail(a.t("时间戳机构的文件 %s 不能用", "the timestamp authority's file %s cannot be used", file), a.t("向该机构索取 authority.json", "get authority.json from that institution"), err)
 	}
-	remote := timestamp.Remote{Name: authority.ID, URL: url, Trust: rfc3161.Trust{Anchors: []*x509.Certificate{authority.X509()}}}
+	remote := timestamp.Remote{Name: authority.ID, URL: url, Trust: rfc3161.Trust{Anchors: authority.Anchors()}}
 	if authority.Demonstration {
 		remote.Policy = rfc3161.DemonstrationPolicy
 	}

@@ -54,7 +54,7 @@ func MakeTSA(home string, demonstration bool, now time.Time, issue Issue) (*evid
 	}
 	public := tsaPath(home, tsaAuthorityFile)
 	if _, err := os.Lstat(public); !errors.Is(err, fs.ErrNotExist) {
-		return nil, &Error{Code: CodeExists, Path: public, Reason: "this institution has a timestamp authority already", Hint: "its key is never replaced", Err: err}
+		return nil, &Error{Code: CodeExists, Path: public, Reason: "this institution has a timestamp authority already", Hint: "its key is replaced with `zhenglian institution rotate --use tsa`", Err: err}
 	}
 	fail := func(err error) (*evidence.TimestampAuthority, error) {
 		return nil, &Error{Code: CodeTSA, Path: filepath.Join(home, tsaDir), Reason: "making the timestamp authority failed", Hint: "run it again: it goes on with what is there", Err: err}
@@ -144,14 +144,19 @@ func (h *Home) TSA() (*TSA, error) {
 	if err != nil {
 		return fail(public, "the timestamp authority's public file cannot be read", err)
 	}
-	chain, err := readChain(tsaPath(h.Path, tsaChainFile))
+	newest, err := h.tsaGenerations()
 	if err != nil {
-		return fail(tsaPath(h.Path, tsaChainFile), "the timestamp authority's certificates cannot be read", err)
+		return nil, err
+	}
+	keyName, chainFile := tsaGeneration(newest)
+	chain, err := readChain(tsaPath(h.Path, chainFile))
+	if err != nil {
+		return fail(tsaPath(h.Path, chainFile), "the timestamp authority's certificates cannot be read", err)
 	}
 	store := h.keyStore()
-	key, err := store.Key(tsaKeyName)
+	key, err := store.Key(keyName)
 	if err != nil {
-		return fail(store.Place(tsaKeyName), "the timestamp authority's key cannot be used", err)
+		return fail(store.Place(keyName), "the timestamp authority's key cannot be used", err)
 	}
 	return &TSA{Key: key, Chain: chain, Register: tsaPath(h.Path, tsaRegisterFile), Authority: t}, nil
 }
