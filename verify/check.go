@@ -268,6 +268,14 @@ func (r *run) notProven() {
 			break
 		}
 	}
+	for i := range r.rep.Steps {
+		// The chain does not see which passkey a manifest names, so that no receipt
+		// vouches for its status; only the court's registry knows of every revocation.
+		if a := r.rep.Steps[i].Act; r.log == nil && a != nil && a.Passkey != nil && a.Passkey.Verdict == Matches {
+			add(because("not-proven-passkey-status"))
+			break
+		}
+	}
 	for i := range r.rep.Timestamps {
 		if t := &r.rep.Timestamps[i]; t.Demo {
 			add(because("not-proven-demo-timestamp", "authority", t.Name))

@@ -184,6 +184,12 @@ func TestAct(t *testing.T) {
 	if c := st.Certificate; c == nil || !c.Shown || !c.Chained || c.Serial != "1267" || c.Assurance != 3 || c.Institution != "ca" || c.Subject != "CN=m:li" {
 		t.Errorf("%+v", st.Certificate)
 	}
+	status := func(rep *verify.Report) bool {
+		return slices.ContainsFunc(rep.NotProven, func(why verify.Reason) bool { return why.Key == "not-proven-passkey-status" })
+	}
+	if !status(rep) || status(check(t, s.pack(nil), verify.Options{Policy: s.Policy, Log: s.Log("court")})) {
+		t.Error("offline the passkey's status is open, before the court it is not")
+	}
 	// The court's own registry says the same.
 	wants(t, check(t, s.pack(nil), verify.Options{Policy: s.Policy, Log: s.Log("court")}), verify.Matches, "act-confirmed")
 	// It also knows the passkey when the package leaves it out.
@@ -451,5 +457,33 @@ func TestDemonstrationIsNamed(t *testing.T) {
 		if strings.Contains(text.String(), "‹") {
 			t.Errorf("%s: a message is missing:\n%s", lang, text.String())
 		}
+	}
+}
+
+// No byte of what registers a passkey or a certificate, and none of a
+// certificate, can be altered by somebody who keeps the index in agreement.
+func TestCredentialBytes(t *testing.T) {
+	s := act(t, plot{})
+	pkg := s.pack(nil)
+	opened, err := evidence.OpenPackage(reader(pkg), int64(len(pkg)))
+	must(t, err)
+	tried := map[evidence.Role]int{}
+	for _, f := range opened.Files() {
+		switch f.Role {
+		case evidence.RolePasskey, evidence.RolePasskeyReceipt, evidence.RoleIssuance, evidence.RoleIssuanceReceipt, evidence.RoleCertificate:
+		default:
+			continue
+		}
+		for at := int64(tried[f.Role] % 5); at < f.Size; at += 5 { // one in five, and others in the next file of its role
+			altered, err := testalliance.Repack(pkg, func(_ *evidence.Index, files map[string][]byte) { files[f.Path][at] ^= 1 })
+			must(t, err)
+			if rep := check(t, altered, verify.Options{Policy: s.Policy}); rep.Verdict == verify.Matches {
+				t.Errorf("byte %d of %s can be altered", at, f.Path)
+			}
+		}
+		tried[f.Role]++
+	}
+	if len(tried) != 5 || tried[evidence.RoleIssuanceReceipt] != 4 {
+		t.Errorf("%v", tried)
 	}
 }
