@@ -34,6 +34,7 @@ type NodeView struct {
 	Entries       []EntryView // the newest of the log, newest first
 	Days          []DayView   // entries a day, oldest first
 	Members       *MembersView
+	Gap           string // what could not be fetched, and why
 }
 
 // NodeReason is why a node is not ready: fault, catching-up, no-quorum, stopping.

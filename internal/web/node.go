@@ -23,7 +23,8 @@ import (
 type NodeOverHTTP struct {
 	// Base is the address of the node's API.
 	Base string
-	// Client looks entries and checkpoints up, the own institution first.
+	// Client looks entries and checkpoints up, the own institution first. Give it
+	// a negative Patience: the page waits for one round, not for better times.
 	Client *client.Client
 	// Do sends the request for the status; nil: unsigned, and the node leaves out
 	// faults and free space.
@@ -85,19 +86,25 @@ func (n *NodeOverHTTP) Node(ctx context.Context) (*NodeView, error) {
 		return nil, err
 	}
 	v := st.view(n.names())
+	// What fails below leaves a gap and the status stands: who runs a node needs
+	// it most when something is broken.
+	var gaps []error
 	if v.Entries, err = n.entries(ctx, st.Size); err != nil {
-		return nil, err
+		gaps = append(gaps, err)
 	}
-	if v.Checkpoints, err = n.checkpoints(ctx, v.Entries); err != nil {
-		return nil, err
+	if v.Checkpoints, err = n.checkpoints(ctx, v.Entries, st.WitnessedSize); err != nil {
+		gaps = append(gaps, err)
 	}
 	if v.Days, err = n.days(ctx, st.Size); err != nil {
-		return nil, err
+		gaps = append(gaps, err)
 	}
 	if n.Members != nil {
 		if v.Members, err = n.Members(ctx); err != nil {
-			return nil, fmt.Errorf("counting members: %w", err)
+			gaps = append(gaps, fmt.Errorf("counting members: %w", err))
 		}
+	}
+	if err := errors.Join(gaps...); err != nil {
+		v.Gap = err.Error()
 	}
 	return v, nil
 }
@@ -167,7 +174,7 @@ func (n *NodeOverHTTP) entries(ctx context.Context, size uint64) ([]EntryView, e
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("looking up entry %d: %w", size-1-i, err)
+			return out, fmt.Errorf("looking up entry %d: %w", size-1-i, err)
 		}
 		e := EntryView{Position: rec.Position, Digest: rec.Entry.String(), Time: rec.BlockTime, Final: rec.Final}
 		for _, id := range rec.Witnesses {
@@ -187,20 +194,20 @@ func or(name, otherwise string) string {
 
 // checkpoints finds the ones after the entries' blocks: entries of one block
 // have one time, and the log was signed at the end of each.
-func (n *NodeOverHTTP) checkpoints(ctx context.Context, entries []EntryView) ([]CheckpointView, error) {
+func (n *NodeOverHTTP) checkpoints(ctx context.Context, entries []EntryView, witnessed uint64) ([]CheckpointView, error) {
 	var out []CheckpointView
 	names := n.names()
 	for i, e := range entries {
-		if i > 0 && entries[i-1].Time.Equal(e.Time) {
+		if i > 0 && entries[i-1].Time.Equal(e.Time) || e.Position+1 > witnessed {
 			continue
 		}
 		cp, err := n.Client.CheckpointAt(ctx, e.Position+1)
 		var quorum *client.QuorumError
 		switch {
 		case errors.Is(err, client.ErrNotFound), errors.As(err, &quorum):
-			continue // not witnessed yet
+			continue // the largest root of its time covered it
 		case err != nil:
-			return nil, fmt.Errorf("looking up the checkpoint of size %d: %w", e.Position+1, err)
+			return out, fmt.Errorf("looking up the checkpoint of size %d: %w", e.Position+1, err)
 		}
 		v := CheckpointView{Size: cp.Size, Time: e.Time, Root: cp.Root.String(), Signers: signers(cp, names)}
 		if tokens, err := n.Client.Timestamps(ctx, cp.Checkpoint); err == nil {
