@@ -44,7 +44,6 @@ type Purpose string
 const (
 	PurposeKey           Purpose = "key"
 	PurposePasskey       Purpose = "passkey"
-	PurposeCertificate   Purpose = "certificate"
 	PurposeRevokeKey     Purpose = "revoke-key"
 	PurposeRevokePasskey Purpose = "revoke-passkey"
 )
@@ -59,12 +58,6 @@ func (r *Register) Announce(ctx context.Context, tx *store.Tx, purpose Purpose, 
 	_, err := tx.Exec(ctx, "INSERT INTO submissions (seq, purpose, subject, type, content, state, created) VALUES ($1, $2, $3, $4, $5, 'waiting', $6)",
 		seq, string(purpose), kid.String(), contentType, content, r.millis())
 	return err
-}
-
-// Certified announces a certificate of a member's key, in the transaction that
-// stores it.
-func (r *Register) Certified(ctx context.Context, tx *store.Tx, c *evidence.Certificate) error {
-	return r.Announce(ctx, tx, PurposeCertificate, c.KID, evidence.TypeCertificate, c.Encode())
 }
 
 // nudge makes Run deliver now.

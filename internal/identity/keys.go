@@ -48,7 +48,15 @@ const (
 	ReasonCessation   Reason = 5 // lost or not used any more
 )
 
-func (r Reason) valid() bool { return r <= 10 && r != 7 }
+// valid: what is for good (not certificateHold, not removeFromCRL) and is said of
+// a holder's key.
+func (r Reason) valid() bool {
+	switch r {
+	case ReasonUnspecified, ReasonCompromise, ReasonAffiliation, ReasonSuperseded, ReasonCessation:
+		return true
+	}
+	return false
+}
 
 // Key is a member's signing key.
 type Key struct {
@@ -269,7 +277,7 @@ func (r *Register) Label(ctx context.Context, who Who, kid evidence.Digest, labe
 // revoked is no error.
 func (r *Register) Revoke(ctx context.Context, who Who, kid evidence.Digest, reason Reason) error {
 	if !reason.valid() {
-		return fmt.Errorf("revoking a key: %d is no reason of RFC 5280 §5.3.1", reason)
+		return fmt.Errorf("revoking a key: %d is no reason that counts here: 0, 1, 3, 4 or 5", reason)
 	}
 	err := r.onEither(ctx, who, kid, func(tx *store.Tx, table, member, person string, state State) error {
 		if err := r.revoke(ctx, tx, table, kid, state, reason); err != nil {

@@ -4,6 +4,8 @@ package web
 func (s *Site) areas() {
 	s.home()
 	s.signin()
+	s.keys()
+	s.desk()
 	s.verification()
 	s.console()
 	s.memberApp()

@@ -79,6 +79,9 @@ type Parts struct {
 
 	Providers Providers // that people sign in with; with Entrance
 	Entrance  Entrance  // to the register of persons
+
+	Register     Register     // of persons: keys and devices, applications, the desk
+	Certificates Certificates // of members' keys; nil: none are shown
 }
 
 // Role is what a person may do here by her office.

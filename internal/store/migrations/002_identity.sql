@@ -107,7 +107,7 @@ CREATE TABLE permissions (
 CREATE INDEX permissions_session ON permissions (session);
 CREATE TABLE submissions (
     seq       BIGINT PRIMARY KEY,
-    purpose   TEXT   NOT NULL, -- key, passkey, certificate, revoke-key, revoke-passkey
+    purpose   TEXT   NOT NULL, -- key, passkey, revoke-key, revoke-passkey
     subject   TEXT   NOT NULL, -- kid
     type      TEXT   NOT NULL,
     content   BYTEA  NOT NULL,

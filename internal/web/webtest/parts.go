@@ -10,5 +10,10 @@ func parts(p *Portal) web.Parts {
 // Examples gives a path for each page that has a wildcard in its pattern, so that
 // the tests of all pages can open it.
 func Examples() map[string]string {
-	return map[string]string{}
+	return map[string]string{
+		"/keys/{kid}":                     "/keys/" + exampleKey(Newcomer, 0).KID().String(),
+		"/apply/{id}":                     "/apply/" + Application,
+		"/desk/{id}":                      "/desk/" + Submitted,
+		"/desk/{id}/documents/{document}": "/desk/" + Submitted + "/documents/" + Paper,
+	}
 }

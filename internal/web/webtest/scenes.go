@@ -56,6 +56,12 @@ func states() []Scene {
 		{Name: "console-young", Path: "/console", Person: Operator, Prepare: showing(YoungNode())},
 		{Name: "console-no-node", Path: "/console", Person: Operator, Status: 502, Prepare: showing(nil)},
 		{Name: "problem-not-yours", Path: "/console", Person: Newcomer, Status: 403},
+		{Name: "keys-member", Path: "/keys", Person: Member},
+		{Name: "keys-none", Path: "/keys", Person: Operator},
+		{Name: "keys-revoked", Path: "/keys/" + exampleKey(Member, 1).KID().String(), Person: Member},
+		{Name: "keys-log-member", Path: "/keys/log", Person: Member},
+		{Name: "apply-submitted", Path: "/apply/" + Submitted, Person: Member},
+		{Name: "lost-nothing", Path: "/lost", Person: Operator},
 		{Name: "problem-not-found", Path: "/no-such-page", Status: 404},
 	}
 }

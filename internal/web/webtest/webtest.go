@@ -23,6 +23,7 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/alexedwards/scs/v2/memstore"
+	"github.com/zhenglian/zhenglian/internal/identity"
 	"github.com/zhenglian/zhenglian/internal/testalliance"
 	"github.com/zhenglian/zhenglian/internal/web"
 )
@@ -34,6 +35,7 @@ type Portal struct {
 	Sessions *memstore.MemStore
 	People   *People
 	Alliance *testalliance.Alliance // whose policy the portal has
+	Register *identity.Register     // of the same persons
 	Console  *Console
 
 	config web.Config
@@ -58,6 +60,7 @@ func Start(t testing.TB, changes ...func(*web.Config)) *Portal {
 	}
 	p.config = Config(p)
 	p.config.Alliance = web.Alliance{ID: p.Alliance.ID(), Name: p.Alliance.Policy.Name, Policy: policy}
+	addRegister(t, p)
 	for _, change := range changes {
 		change(&p.config)
 	}
