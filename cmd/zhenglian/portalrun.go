@@ -19,6 +19,7 @@ import (
 	"github.com/zhenglian/zhenglian/client"
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/custody"
+	"github.com/zhenglian/zhenglian/internal/httpsig"
 	"github.com/zhenglian/zhenglian/internal/identity"
 	"github.com/zhenglian/zhenglian/internal/identity/ca"
 	"github.com/zhenglian/zhenglian/internal/identity/demoprovider"
@@ -36,6 +37,7 @@ type portal struct {
 	db       *store.DB
 	keys     *store.Keys
 	client   *client.Client
+	quick    *client.Client // the same, for pages: one round, no waiting
 	register *identity.Register
 	ca       *ca.Authority // nil where the institution certifies nobody
 	custody  *custody.Custody
@@ -111,11 +113,7 @@ func (p *portal) openStores(ctx context.Context) (err error) {
 	if p.keys, err = store.OpenKeys(filepath.Join(p.home.Path, "keys", "portal.keys")); err != nil {
 		return fmt.Errorf("keys of the portal's database: %w", err)
 	}
-	dsn := p.config.Database
-	if dsn == "" {
-		dsn = filepath.Join(dir, "portal.db")
-	}
-	p.db, err = store.Open(ctx, dsn)
+	p.db, err = store.Open(ctx, portalDatabase(p.home, *p.config))
 	return err
 }
 
@@ -124,12 +122,25 @@ func (p *portal) openClient(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c := client.Config{Alliance: p.home.Alliance, Policy: policy, Prefer: p.home.ID(), Signer: p.home.Key(evidence.UseStatement)}
-	if p.config.Node != "" {
-		c.URLs = map[string]string{p.home.ID(): p.config.Node}
+	c := client.Config{Alliance: p.home.Alliance, Policy: policy, Prefer: p.home.ID(), Signer: p.home.Key(evidence.UseStatement),
+		URLs: map[string]string{p.home.ID(): p.nodeURL()}}
+	if p.client, err = client.New(c); err != nil {
+		return err
 	}
-	p.client, err = client.New(c)
+	c.Patience = -1
+	p.quick, err = client.New(c)
 	return err
+}
+
+// nodeURL is the public interface of the institution's own node.
+func (p *portal) nodeURL() string { return firstOf(p.config.Node, p.home.Descriptor.Addresses.API) }
+
+// signed sends a request to the node in the institution's name.
+func (p *portal) signed(r *http.Request) (*http.Response, error) {
+	if err := httpsig.Sign(r, nil, p.home.Key(evidence.UseStatement), time.Now(), nil); err != nil {
+		return nil, err
+	}
+	return (&http.Client{Timeout: 10 * time.Second}).Do(r)
 }
 
 // portalPolicy is whom the portal trusts: the founders, and the timestamp
@@ -175,28 +186,10 @@ func (p *portal) openIdentity(context.Context) (err error) {
 }
 
 // openCA makes a CA institution's authority ready where `institution ca` made one.
-func (p *portal) openCA(context.Context) error {
-	if !p.home.HasCA() {
-		return nil
+func (p *portal) openCA(context.Context) (err error) {
+	if p.home.HasCA() {
+		p.ca, err = newAuthority(p.home, *p.config, p.db, asCA{p.chain()}, nil, p.log)
 	}
-	files, err := p.home.CA()
-	if err != nil {
-		return err
-	}
-	var issuers []*ca.Issuer
-	for _, k := range files.Keys {
-		i, err := ca.NewIssuer(k.Key, k.Certificate)
-		if err != nil {
-			return err
-		}
-		issuers = append(issuers, i)
-	}
-	statement, err := p.home.Current(evidence.UseStatement)
-	if err != nil {
-		return err
-	}
-	p.ca, err = ca.New(ca.Config{Institution: p.home.ID(), Issuers: issuers, Register: ca.NewRegister(p.db, nil), Chain: asCA{p.chain()},
-		Statement: statement, URL: p.config.Origin, Demonstration: p.config.Demonstration, Logger: p.log})
 	return err
 }
 
@@ -279,9 +272,14 @@ func (p *portal) openSite(context.Context) (err error) {
 
 // parts are what the pages get; a CA institution's alone offer keys and deposits.
 func (p *portal) parts() web.Parts {
-	parts := web.Parts{People: &webPeople{p.register, p.config.Demonstration}, Providers: p.relying, Entrance: p.register}
+	console := &web.NodeOverHTTP{Base: p.nodeURL(), Client: p.quick, Do: p.signed}
+	parts := web.Parts{People: &webPeople{p.register, p.config.Demonstration}, Providers: p.relying, Entrance: p.register, Console: console}
 	if p.home.IsCA() {
-		parts.Custody, parts.Acts = p.custody, p.register
+		console.Members = p.members
+		parts.Register, parts.Custody, parts.Acts = p.register, p.custody, p.register
+		if p.ca != nil {
+			parts.Certificates = webCertificates{p.ca.Register(), p.ca}
+		}
 		parts.Enroller = &webEnroller{p.register, p.ca, time.Duration(p.config.Certificates.ValidityHours) * time.Hour}
 	}
 	return parts
@@ -306,6 +304,28 @@ func (p *portal) handler() http.Handler {
 	}
 	return mux
 }
+
+// members is the console's view of them.
+func (p *portal) members(ctx context.Context) (*web.MembersView, error) {
+	roll, err := p.register.Roll(ctx, 20)
+	if err != nil {
+		return nil, err
+	}
+	v := &web.MembersView{Enrolled: roll.Enrolled, Revoked: roll.Revoked}
+	for _, c := range roll.Changes {
+		v.Changes = append(v.Changes, web.MemberChange{At: c.At, Member: c.Member, Kind: c.Kind.String(), Level: c.Level, Demo: c.Demo, Revoked: c.Revoked})
+	}
+	return v, nil
+}
+
+// webCertificates is what the pages need of the authority.
+type webCertificates struct {
+	*ca.Register
+	authority *ca.Authority
+}
+
+// Sync implements web.Certificates.
+func (c webCertificates) Sync(ctx context.Context) error { return c.authority.Sync(ctx) }
 
 // webPeople tells the pages who somebody is.
 type webPeople struct {

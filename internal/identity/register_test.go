@@ -249,6 +249,26 @@ func revocation(t *testing.T, w *world) {
 	}
 }
 
+func roll(t *testing.T, w *world) {
+	a := w.signedIn("a", 2)
+	first := w.enrolled(a)
+	w.now = w.now.Add(time.Minute)
+	second := w.enrolled(a)
+	w.now = w.now.Add(time.Minute)
+	w.must(w.reg.Revoke(w.ctx, a, first.KID, identity.ReasonCompromise))
+	got, err := w.reg.Roll(w.ctx, 2)
+	w.must(err)
+	if got.Enrolled != 1 || got.Revoked != 1 || len(got.Changes) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	if c := got.Changes[0]; !c.Revoked || c.Member != first.Member || !c.At.Equal(w.now) {
+		t.Errorf("the newest change: %+v", c)
+	}
+	if c := got.Changes[1]; c.Revoked || c.Member != second.Member || c.Kind != evidence.KindPerson || c.Level != second.Level {
+		t.Errorf("the one before: %+v", c)
+	}
+}
+
 func anothersKey(t *testing.T, w *world) {
 	a, b := w.signedIn("a", 2), w.signedIn("b", 2)
 	k := w.enrolled(a)

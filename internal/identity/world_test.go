@@ -41,7 +41,7 @@ func TestRegister(t *testing.T) {
 			test func(*testing.T, *world)
 		}{
 			{"SignIn", signIn}, {"Levels", levels}, {"OneDocumentOnePerson", oneDocument}, {"AccountChangedHands", changedHands},
-			{"Enrolment", enrolment}, {"Crash", crash}, {"RefusedByTheLog", refusedByLog}, {"Revocation", revocation}, {"AnothersKey", anothersKey},
+			{"Enrolment", enrolment}, {"Crash", crash}, {"RefusedByTheLog", refusedByLog}, {"Revocation", revocation}, {"AnothersKey", anothersKey}, {"Roll", roll},
 			{"Passkey", passkey}, {"PasskeyRefused", passkeyRefused}, {"Acts", acts}, {"ActAttacks", actAttacks}, {"ClonedPasskey", cloned}, {"StolenSession", stolenSession},
 			{"Application", application}, {"AnothersApplication", anothersApplication}, {"Officers", officers}, {"Fields", fields}, {"Documents", documents}, {"Enterprise", enterprise}, {"MandateEnds", mandateEnds}, {"Recovery", recovery},
 			{"AccessLog", accessLog}, {"LockOut", lockOut}, {"Sealed", sealedColumns}, {"Enumeration", enumeration}, {"ExportAndErase", exportAndErase}, {"SignOutEverywhere", signOutEverywhere}, {"Run", run},
