@@ -43,14 +43,6 @@ function choose() {
 }
 form.addEventListener("change", choose);
 
-try {
-  await look();
-} catch (error) {
-  $("loading").hidden = true;
-  form.hidden = false;
-  fail("key-error", b.say(error));
-}
-
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   fail("key-error");
@@ -114,3 +106,11 @@ kept.addEventListener("change", () => { $("paper-go").setAttribute("aria-disable
 $("paper-go").addEventListener("click", (event) => {
   if (!kept.checked) { event.preventDefault(); fail("key-error"); kept.focus(); }
 });
+
+try {
+  await look();
+} catch (error) {
+  $("loading").hidden = true;
+  form.hidden = false;
+  fail("key-error", b.say(error));
+}

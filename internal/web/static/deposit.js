@@ -13,19 +13,6 @@ function show(id) {
   for (const part of ["loading", "no-key", "deposit-form", "work"]) $(part).hidden = part !== id;
 }
 
-try {
-  const state = await b.run("state");
-  if (state.state === "ready") {
-    show("deposit-form");
-  } else {
-    const why = { none: state.earlier ? "lost" : "none", foreign: "lost", revoked: "revoked", expired: "expired", made: "made" }[state.state];
-    $("no-key-text").textContent = b.words[`no-key-${why}`];
-    show("no-key");
-  }
-} catch (error) {
-  show("deposit-form");
-  fail("deposit-error", b.say(error));
-}
 $("camera-field").hidden = !matchMedia("(pointer: coarse)").matches;
 
 function fail(id, text) {
@@ -87,15 +74,15 @@ function hear(event) {
     $("hash-bar").hidden = false;
     $("hash-bar").value = event.total ? (100 * event.done) / event.total : 100;
   } else if (event.stage === "hashed") {
-    const list = element("dl", null, { class: "facts" });
-    list.append(element("dt", event.name));
-    const dd = element("dd");
+    const list = element("div");
+    list.append(element("p", event.name));
+    const row = element("div", null, { class: "beside fine" });
     for (const [what, value] of [["SHA-256", event.sha256], ["SM3", event.sm3]]) {
       const line = element("details", null, { class: "digest" });
       line.append(element("summary", `${what} ${value.slice(0, 8)}…${value.slice(-6)}`), element("code", value));
-      dd.append(line, document.createTextNode(" "));
+      row.append(line);
     }
-    list.append(dd);
+    list.append(row);
     $("digests").append(list);
     if (event.done === event.total) $("hash-bar").hidden = true;
   } else if (event.stage === "upload") {
@@ -159,3 +146,17 @@ form.addEventListener("submit", async (event) => {
 function stay(event) { event.preventDefault(); }
 
 $("again").addEventListener("click", () => { show("deposit-form"); form.elements.step.focus(); });
+
+try {
+  const state = await b.run("state");
+  if (state.state === "ready") {
+    show("deposit-form");
+  } else {
+    const why = { none: state.earlier ? "lost" : "none", foreign: "lost", revoked: "revoked", expired: "expired", made: "made" }[state.state];
+    $("no-key-text").textContent = b.words[`no-key-${why}`];
+    show("no-key");
+  }
+} catch (error) {
+  show("deposit-form");
+  fail("deposit-error", b.say(error));
+}
