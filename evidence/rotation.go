@@ -6,7 +6,7 @@ import (
 )
 
 // TypeKeyChange is the content type of the statement by which an institution
-// replaces one of its own keys. spec/registry.md, part 4.
+// replaces one of its own keys. spec/registry.md, part 3.
 const TypeKeyChange = "application/vnd.zhenglian.key-change+cbor"
 
 // MaxKeyChanges of one institution, for all uses together: quarterly changes of
@@ -219,7 +219,7 @@ func (e *ChangeError) Error() string {
 }
 
 // Check applies the rules of a key change that an institution's own keys decide
-// (spec/registry.md, part 4), but for the proof. The error is a *ChangeError.
+// (spec/registry.md, part 3), but for the proof. The error is a *ChangeError.
 func (h *KeyHistory) Check(k *KeyChange) error {
 	if h.changes >= MaxKeyChanges {
 		return &ChangeError{CodeNotAllowed, "payload", fmt.Sprintf("this institution has changed keys %d times, which is the most", h.changes)}

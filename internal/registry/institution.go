@@ -49,7 +49,7 @@ func (r *Registry) used(kid evidence.Digest) bool {
 	return ok || r.institutions.kids[kid]
 }
 
-// checkKeyChange: spec/registry.md, part 4. The caller holds mu.
+// checkKeyChange: spec/registry.md, part 3. The caller holds mu.
 func (r *Registry) checkKeyChange(signer *Key, s *evidence.Statement) *Refusal {
 	k, err := evidence.ParseKeyChange(s.Payload)
 	if err != nil {
