@@ -43,7 +43,8 @@ var house = []struct {
 	{"internal/identity/ca", []string{"evidence", "internal/store", "internal/signing"}},
 	{"internal/custody", []string{"evidence", "client", "internal/store", "internal/vault"}},
 	{"internal/web", []string{"evidence", "evidence/webauthn", "client", "internal/store", "internal/identity", "internal/identity/gb", "internal/identity/signin", "internal/identity/ca", "internal/custody"}},
-	{"internal/tour", []string{"evidence", "internal/local"}}, // other processes are known by their addresses and command lines alone
+	{"internal/tour", []string{"evidence", "internal/local"}},                       // other processes are known by their addresses and command lines alone
+	{"internal/tour/walk", []string{"evidence", "internal/tour", "internal/local"}}, // the same
 	{"verify/render", []string{"evidence", "verify"}},
 	{"verify/command", []string{"evidence", "verify", "verify/render"}},
 }
