@@ -225,7 +225,7 @@ func (n *Node) StampStatement(ctx context.Context, position uint64) (map[string]
 	if err := n.keepTokens([]tokenRecord{{tokenStatement, position, authority, token}}); err != nil {
 		return nil, err
 	}
-	return map[string][]byte{authority: token}, nil
+	return n.tokensOf(tokenStatement, position)
 }
 
 // tokensAt returns the tokens over the checkpoint of a size, by authority.

@@ -87,6 +87,7 @@ func TestTokenFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			shut(open(true)) // an index that has them all
 			if tc.harm == nil {
 				err = os.Remove(path)
 			} else {
@@ -102,8 +103,14 @@ func TestTokenFile(t *testing.T) {
 			if (f.id == id) != tc.id {
 				t.Errorf("the file is the same: %v", f.id == id)
 			}
-			if err := f.add(idx, tokenRecord{tokenCheckpoint, 4, "ca", []byte("token 4")}); err != nil {
-				t.Fatal(err)
+			// One that is there stays as it is.
+			for _, n := range []uint64{3, 50} {
+				if err := f.add(idx, tokenRecord{tokenCheckpoint, n, "ca", []byte("another")}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if v, err := idx.get((&tokenRecord{tokenCheckpoint, 3, "ca", nil}).key()); err != nil || string(v) != "token 3" {
+				t.Errorf("the token of size 3 is now %q, %v", v, err)
 			}
 			var all []tokenRecord
 			for at, more := int64(0), true; more; {

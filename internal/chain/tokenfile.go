@@ -164,8 +164,12 @@ func (t *tokenFile) load(idx *index) error {
 		if err != nil {
 			return t.replace(idx, at, err)
 		}
-		if err := idx.db.Set(r.key(), r.Token, pebble.NoSync); err != nil {
-			return fmt.Errorf("giving the index its tokens: %w", err)
+		if have, err := idx.get(r.key()); err != nil {
+			return err
+		} else if have == nil {
+			if err := idx.db.Set(r.key(), r.Token, pebble.NoSync); err != nil {
+				return fmt.Errorf("giving the index its tokens: %w", err)
+			}
 		}
 		at = next
 	}
@@ -235,12 +239,26 @@ func (t *tokenFile) write(r *tokenRecord) error {
 	return nil
 }
 
-// add appends records and returns when they are on disk and in the index.
+// add appends records and returns when they are on disk and in the index. Of two
+// tokens by one authority over the same, the first stays.
 func (t *tokenFile) add(idx *index, records ...tokenRecord) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.err != nil {
 		return t.err
+	}
+	fresh := make([]tokenRecord, 0, len(records))
+	for _, r := range records {
+		have, err := idx.get(r.key())
+		if err != nil {
+			return err
+		}
+		if have == nil {
+			fresh = append(fresh, r)
+		}
+	}
+	if records = fresh; len(records) == 0 {
+		return nil
 	}
 	before := t.size
 	fail := func(err error) error {
