@@ -125,8 +125,7 @@ func (s *Site) deskDocument(r *request) error {
 	id := r.PathValue("id")
 	purpose := r.purpose(id)
 	if purpose == "" {
-		r.redirect("/desk/" + id)
-		return nil
+		return r.render(http.StatusOK, "desk-purpose", map[string]string{"ID": id, "Error": ""})
 	}
 	v, err := s.deskView(r, id, purpose)
 	if err != nil {

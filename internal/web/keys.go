@@ -73,7 +73,7 @@ func (s *Site) keys() {
 	s.page("GET /keys/data", signedIn, s.keysData)
 	s.bare("GET /keys/my-data.json", signedIn, s.keysExport)
 	s.page("POST /keys/data/erase", signedIn, s.keysErase)
-	s.page("GET /keys/passkey", signedIn, s.keysPasskey)
+	s.page("GET /keys/passkey/{member}", signedIn, s.keysPasskey)
 	if s.config.Parts.Enroller != nil {
 		s.page("GET /keys/request", signedIn, s.keysRequest)
 		s.page("POST /keys/request", signedIn, s.keysEnrol)

@@ -238,8 +238,7 @@ func TestKeysPages(t *testing.T) {
 	m.get("/en/keys/" + strings.Repeat("0", 64)).has(404)
 	m.get("/en/keys/nonsense").has(404)
 	other.get("/en/keys").has(200, "No key is enrolled yet")
-	other.get("/en/keys/passkey").has(404, "There is no such member")
-	other.get("/en/keys/passkey?member=m:abcdefghijklmnopqrstuvwxyz").has(404)
+	other.get("/en/keys/passkey/m:abcdefghijklmnopqrstuvwxyz").has(404, "There is no such member")
 	other.post("/en/keys/data/erase").has(422)
 	other.post("/en/keys/data/erase", "sure", "yes").has(200)
 	if _, err := p.Register.Person(t.Context(), webtest.Operator); err == nil {

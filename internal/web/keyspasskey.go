@@ -23,9 +23,8 @@ func (s *Site) keysPasskey(r *request) error {
 	if err != nil {
 		return fmt.Errorf("listing members: %w", err)
 	}
-	want := r.URL.Query().Get("member")
 	for _, m := range members {
-		if m.ID == want || want == "" && m.ID == r.person.Member {
+		if m.ID == r.PathValue("member") {
 			passkeys, err := s.config.Parts.Register.Passkeys(r.Context(), r.asker(), m.ID)
 			if err != nil {
 				return fmt.Errorf("listing passkeys: %w", err)

@@ -1,11 +1,14 @@
 package webtest
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"image"
+	"image/png"
 	"math/big"
 	"path/filepath"
 	"sync"
@@ -88,7 +91,7 @@ func addRegister(t testing.TB, p *Portal) {
 	must(t, err)
 	exec("INSERT INTO members (id, kind, detail, commitment, level, demo, created) VALUES ($1, 2, $2, $3, 2, TRUE, $4)", Enterprise, keys.Seal("members", "detail", Enterprise, detail), make([]byte, 32), time.Now().UnixMilli())
 	exec("INSERT INTO mandates (id, member, person, powers, starts, ends, application) VALUES ('n:1', $1, $2, 'deposit sign', 0, $3, '')", Enterprise, Newcomer, time.Now().AddDate(0, 6, 0).UnixMilli())
-	_, err = reg.EnrolKey(ctx, identity.Who{Person: Newcomer, Session: "fixture"}, identity.NewKey{Member: Enterprise, Public: exampleKey(Newcomer, 0), Label: "公司电脑", Holder: identity.HolderBrowser})
+	_, err = reg.EnrolKey(ctx, identity.Who{Person: Newcomer, Session: "fixture"}, identity.NewKey{Member: Enterprise, Public: exampleKey(Newcomer, 0), Label: "X1", Holder: identity.HolderBrowser})
 	must(t, err)
 	must(t, reg.Deliver(ctx))
 	// Applications under names that a path can have.
@@ -99,7 +102,9 @@ func addRegister(t testing.TB, p *Portal) {
 	}
 	apply(Application, Newcomer, identity.ApplicationDraft, identity.Body{Name: "王小山"})
 	apply(Submitted, Member, identity.ApplicationSubmitted, identity.Body{Name: "阿卜杜热合曼·阿卜杜克热木·买买提明", Document: identity.DocumentID, Number: gbtest.IDNumber(1988, 2, 29, 1).Number(), Remark: "换发新证。"})
-	content := []byte("\x89PNG\r\n\x1a\n")
+	var picture bytes.Buffer
+	must(t, png.Encode(&picture, image.NewGray(image.Rect(0, 0, 856, 540)))) // an identity card's shape
+	content := picture.Bytes()
 	exec("INSERT INTO documents (id, application, name, media, size, content, created) VALUES ($1, $2, $3, 'image/png', $4, $5, $6)", Paper, Submitted, keys.Seal("documents", "name", Paper, []byte("身份证正面.png")), len(content), keys.Seal("documents", "content", Paper, content), time.Now().UnixMilli())
 	p.Register = reg
 	p.config.Parts.Register, p.config.Parts.Certificates = reg, certificates{}

@@ -12,6 +12,7 @@ func parts(p *Portal) web.Parts {
 func Examples() map[string]string {
 	return map[string]string{
 		"/keys/{kid}":                     "/keys/" + exampleKey(Newcomer, 0).KID().String(),
+		"/keys/passkey/{member}":          "/keys/passkey/" + Enterprise,
 		"/apply/{id}":                     "/apply/" + Application,
 		"/desk/{id}":                      "/desk/" + Submitted,
 		"/desk/{id}/documents/{document}": "/desk/" + Submitted + "/documents/" + Paper,
