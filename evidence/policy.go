@@ -96,8 +96,10 @@ func (t *TimestampAuthority) validate(path string) error {
 		return err
 	}
 	var err error
-	t.certs, err = parseAuthorityCertificates(path+".certificate", t.Certificate)
-	return err
+	if t.certs, err = parseAuthorityCertificates(path+".certificate", t.Certificate); err != nil {
+		return err
+	}
+	return t.validateRevoked(path)
 }
 
 // PolicyInstitution is one institution and its keys, past and present.

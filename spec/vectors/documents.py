@@ -488,12 +488,16 @@ def alliance():
     rotated["institutions"][0]["keys"].insert(1, dict(use="receipt", key=pem(edkey("new receipt")), **{"from": 1000}))
     stamping = copy.deepcopy(p)
     stamping["timestamp_authorities"] = [dict(id=i, name=n, certificate=root_certificate(i), demonstration=d) for i, n, d in (("ca", "示范电子认证中心", True), ("tsa-2", "Somebody else", False))]
+    falling = copy.deepcopy(stamping)
+    falling["timestamp_authorities"][0]["revoked"] = [dict(at="2031-05-17T09:30:00Z", reason="keyCompromise"), dict(certificate=sha(b"certificate"), at="2032-01-01T00:00:00Z")]
+    falling["broken_algorithms"] = [dict(algorithm="RSA-3072", since="2035-01-01T00:00:00Z"), dict(algorithm="SHA-256", since="2041-01-01T00:00:00Z")]
     acting = copy.deepcopy(p)
     acting["acts"] = [dict(kind="deposit", assurance=1, passkey=False), dict(kind="recover", assurance=0, passkey=True), dict(kind="sign", assurance=3, passkey=True)]
     authorities = [root_certificate("ca", "certificate root "), root_certificate("ca, renewed", "certificate root ")]
     acting["certificate_authorities"] = [dict(id="ca", certificate=c) for c in sorted(authorities)] + [dict(id="ca-2", certificate=root_certificate("ca-2", "certificate root "))]
     write("alliance/policy-valid.json", [dict(name="acts and certificate authorities", policy=canon(acting), founded=False), dict(name="as founded", policy=canon(p), founded=True), dict(name="receipt key changed at size 1000", policy=canon(rotated), founded=False),
                                          dict(name="timestamp authorities", policy=canon(stamping), founded=False),
+                                         dict(name="revoked authorities and broken algorithms", policy=canon(falling), founded=False),
                                          dict(name="laid out for people", policy=json.dumps(p, ensure_ascii=False, indent=2), founded=True)])
     bad = []
 
@@ -522,6 +526,19 @@ def alliance():
     tcase("a timestamp authority twice", "timestamp-authorities", "$.timestamp_authorities[1].id", lambda t: t[1].update(id="ca"))
     tcase("a key in place of a certificate", "certificate", "$.timestamp_authorities[0].certificate", lambda t: t[0].update(certificate=pem(edkey("k"))))
     tcase("two certificates in one text", "certificate", "$.timestamp_authorities[0].certificate", lambda t: t[0].update(certificate=t[0]["certificate"] * 2))
+
+    def fcase(name, reason, field, change):
+        x = copy.deepcopy(falling)
+        change(x["timestamp_authorities"][0]["revoked"], x["broken_algorithms"])
+        bad.append(dict(name=name, policy=canon(x), reason=reason, field=field))
+    fcase("a revocation with another time zone", "time", "$.timestamp_authorities[0].revoked[0].at", lambda r, b: r[0].update(at="2031-05-17T09:30:00+08:00"))
+    fcase("a revocation on the thirtieth of February", "time", "$.timestamp_authorities[0].revoked[0].at", lambda r, b: r[0].update(at="2031-02-30T09:30:00Z"))
+    fcase("a revocation on hold", "revoked", "$.timestamp_authorities[0].revoked[0].reason", lambda r, b: r[0].update(reason="certificateHold"))
+    fcase("an empty list of revocations", "not-canonical", "$.timestamp_authorities[0].revoked", lambda r, b: r.clear())
+    fcase("an algorithm that tokens are not made with", "broken-algorithms", "$.broken_algorithms[0].algorithm", lambda r, b: b[0].update(algorithm="MD5"))
+    fcase("an RSA key of 1024 bits", "broken-algorithms", "$.broken_algorithms[0].algorithm", lambda r, b: b[0].update(algorithm="RSA-1024"))
+    fcase("broken algorithms not sorted", "broken-algorithms", "$.broken_algorithms[1].algorithm", lambda r, b: b.reverse())
+    fcase("broken before 1990", "time", "$.broken_algorithms[0].since", lambda r, b: b[0].update(since="1989-12-31T23:59:59Z"))
     tcase("a timestamp authority without a word on demonstration", "missing-field", "$.timestamp_authorities[0].demonstration", lambda t: t[0].pop("demonstration"))
 
     def ccase(name, reason, field, change):
@@ -630,7 +647,7 @@ def containers():
 # ---------------------------------------------------------------- package
 
 ROLES = [("README.txt", "readme"), ("statements/", "statement"), ("receipts/", "receipt"), ("manifests/", "manifest"), ("objects/", "object"), ("heads/", "head"), ("checkpoints/", "checkpoint"),
-         ("timestamps/renewals/", "renewal"), ("timestamps/", "timestamp"), ("trust/alliance.json", "alliance"), ("trust/members/", "member-key"), ("trust/", "institution-key")]
+         ("timestamps/renewals/", "renewal"), ("timestamps/statements/", "statement-timestamp"), ("timestamps/", "timestamp"), ("trust/alliance.json", "alliance"), ("trust/members/", "member-key"), ("trust/", "institution-key")]
 
 
 def role(path):
@@ -648,7 +665,7 @@ def package():
              ("manifests/000001.json", b"{}"), ("objects/000001/02-证据 1.txt", FILE), ("objects/000001/01-a.bin", bytes(range(256))), ("statements/000002.cose", b"statement 2"),
              ("members/%s.enrolment.cose" % kid, b"enrolment"), ("members/%s.enrolment.court.cose" % kid, b"receipt e"), ("members/%s.passkey.cose" % kid, b"passkey"), ("members/%s.passkey.court.cose" % kid, b"receipt p"),
              ("certificates/%s.cose" % kid, b"issuance"), ("certificates/%s.court.cose" % kid, b"receipt i"), ("certificates/%s.pem" % kid, b"certificate"), ("heads/court.cose", b"head"), ("checkpoints/0", b"cp 0"), ("checkpoints/7", b"cp 7"),
-             ("timestamps/7.tsa-1.tsr", b"token"), ("timestamps/renewals/2036.ers", b"renewal"), ("trust/alliance.json", b"{}"), ("trust/court.pem", b"pem"), ("trust/court.%s.pem" % kid, b"pem"), ("trust/members/%s.pem" % kid, b"pem")]
+             ("timestamps/7.tsa-1.tsr", b"token"), ("timestamps/statements/000002.tsa-1.tsr", b"own token"), ("timestamps/renewals/2036.ers", b"renewal"), ("trust/alliance.json", b"{}"), ("trust/court.pem", b"pem"), ("trust/court.%s.pem" % kid, b"pem"), ("trust/members/%s.pem" % kid, b"pem")]
     index = dict(v=1, alliance=sha(b"alliance"), trail=sha(b"statement 1"), tree_size=9,
                  files=[dict(path=p, role=role(p), size=len(c), sha256=sha(c), sm3=sm3(c)) for p, c in files],
                  steps=[dict(n=1, statement="statements/000001.cose", position=4, manifest="manifests/000001.json",
@@ -700,7 +717,7 @@ def package():
     case("another size", "size", lambda f, x: x["files"][1].update(size=12))
     case("another role", "role", lambda f, x: x["files"][1].update(role="head"))
     for p in ["run.exe", "statements/1.cose", "statements/0000001.cose", "statements/000000.cose", "receipts/000001.Court.cose", "objects/000001/1-a", "objects/000001/001-a", "objects/000001/00-a", "objects/000001/03-a?b", "objects/000001/03-", "objects/03-a",
-              "members/%s.cose" % kid, "members/%s.renewal.cose" % kid, "members/00.enrolment.cose", "members/%s.passkey.Court.cose" % kid, "certificates/%s" % kid, "certificates/%s.der" % kid, "certificates/%s.court.pem" % kid, "certificates/00.pem", "certificates/%s.a.b.cose" % kid, "heads/court.txt", "checkpoints/07", "checkpoints/x", "timestamps/7.tsr", "timestamps/renewals/a/b", "trust/other.json", "trust/court.00.pem", "trust/members/court.pem"]:
+              "members/%s.cose" % kid, "members/%s.renewal.cose" % kid, "members/00.enrolment.cose", "members/%s.passkey.Court.cose" % kid, "certificates/%s" % kid, "certificates/%s.der" % kid, "certificates/%s.court.pem" % kid, "certificates/00.pem", "certificates/%s.a.b.cose" % kid, "heads/court.txt", "checkpoints/07", "checkpoints/x", "timestamps/7.tsr", "timestamps/statements/2.tsa-1.tsr", "timestamps/statements/000001.tsr", "timestamps/renewals/a/b", "trust/other.json", "trust/court.00.pem", "trust/members/court.pem"]:
         case("path " + p.replace(kid, "<kid>"), "path", add(p, as_role="readme"), small=True)
     case("statement of 64 KiB and a byte", "too-large", lambda f, x: (add("heads/ca.cose", bytes(65537))(f, x)), small=True)
     case("receipt of an enrolment that is missing", "missing", add("members/%s.enrolment.court.cose" % sha(b"other")))
