@@ -62,6 +62,10 @@ func states() []Scene {
 		{Name: "keys-log-member", Path: "/keys/log", Person: Member},
 		{Name: "apply-submitted", Path: "/apply/" + Submitted, Person: Member},
 		{Name: "lost-nothing", Path: "/lost", Person: Operator},
+		{Name: "records-empty", Path: "/records", Person: Officer},
+		{Name: "records-older", Path: "/records?before=4", Person: Member},
+		{Name: "record-refused", Path: memberShelf().Refused(), Person: Member},
+		{Name: "record-not-yours", Path: memberShelf().Record(), Person: Officer, Status: 404},
 		{Name: "problem-not-found", Path: "/no-such-page", Status: 404},
 	}
 }
