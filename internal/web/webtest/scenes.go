@@ -24,7 +24,7 @@ func (p *Portal) Scenes() (scenes []Scene, missing []string) {
 	persons := map[string]string{"public": "", "signedIn": Newcomer, "member": Member, "officer": Officer, "operator": Operator}
 	examples := Examples()
 	for _, r := range p.Site.Routes() {
-		if r.Kind != "page" || r.Method != "GET" {
+		if r.Kind != "page" || r.Method != "GET" || slices.Contains(files(), r.Pattern) {
 			continue
 		}
 		path, wild := r.Pattern, false
@@ -46,6 +46,9 @@ func (p *Portal) Scenes() (scenes []Scene, missing []string) {
 	}
 	return scenes, missing
 }
+
+// files are patterns that hand out a file and show no page.
+func files() []string { return []string{"/desk/{id}/documents/{document}"} }
 
 // states are pages in states that their plain address does not show.
 func states() []Scene {
