@@ -43,6 +43,7 @@ func (a *app) explainToken(e *signing.TokenError) (what, hint string) {
 		return e.Reason, e.Hint
 	}
 	sentences := map[signing.TokenCode][2]string{
+		signing.TokenBadURI:    {"PKCS#11 URI 写得不对（" + e.Reason + "）", "写成 pkcs11:token=标签;object=标签；口令放在 0600 的文件里，用 pin-source=file:/路径 指明"},
 		signing.TokenNoProgram: {"签名程序 zhenglian-token 没有安装或不能运行", "把它放在 zhenglian 旁边，或在 node.toml 的 [token] program 或 ZHENGLIAN_TOKEN_PROGRAM 中指明；编译它需要 cgo"},
 		signing.TokenNoModule:  {"没有指明 PKCS#11 库，或它不能加载", "在 node.toml 的 [token] module、URI 的 module-path 或 ZHENGLIAN_TOKEN_MODULE 中指明"},
 		signing.TokenNoToken:   {"没有找到这个令牌，或有不止一个同名的令牌", "检查令牌是否插好；同名时用 serial= 指明"},

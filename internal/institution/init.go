@@ -73,6 +73,10 @@ func Init(home string, p Params) (*evidence.Descriptor, error) {
 	if p.ReceiptAlgorithm != evidence.EdDSA && p.ReceiptAlgorithm != evidence.ES256 {
 		return nil, &Error{Code: CodeParams, Path: home, Reason: fmt.Sprintf("a receipt key cannot be %s alone", p.ReceiptAlgorithm), Hint: "use ed25519 or p256, and add SM2 beside it"}
 	}
+	settings := Config{Keys: p.Keys, Token: p.Token}
+	if setting, reason, hint := settings.checkKeys(); setting != "" {
+		return nil, &Error{Code: CodeConfigValue, Path: home, Subject: setting, Reason: setting + " " + reason, Hint: hint}
+	}
 	if err := refuseExisting(home); err != nil {
 		return nil, err
 	}
@@ -83,10 +87,6 @@ func Init(home string, p Params) (*evidence.Descriptor, error) {
 	}
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, &Error{Code: CodeParams, Path: home, Reason: "the directory cannot be made", Hint: "choose one that this user may write to", Err: err}
-	}
-	settings := Config{Keys: p.Keys, Token: p.Token}
-	if setting, reason, hint := settings.checkKeys(); setting != "" {
-		return nil, &Error{Code: CodeConfigValue, Path: home, Subject: setting, Reason: setting + " " + reason, Hint: hint}
 	}
 	tokens := signing.NewTokens(settings.Token.signing(home))
 	defer tokens.Close()

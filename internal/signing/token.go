@@ -83,6 +83,7 @@ type TokenCode string
 
 // The reasons. TokenNoKey is fs.ErrNotExist, TokenKeyExists fs.ErrExist.
 const (
+	TokenBadURI    TokenCode = "bad-uri"
 	TokenNoProgram TokenCode = "no-program" // zhenglian-token is not there, or was built without cgo
 	TokenNoModule  TokenCode = "no-module"  // the PKCS#11 library is not named, or does not load
 	TokenNoToken   TokenCode = "no-token"   // no such token in any slot

@@ -29,9 +29,17 @@ const tokenScheme = "pkcs11:"
 func IsTokenURI(s string) bool { return strings.HasPrefix(s, tokenScheme) }
 
 // ParseTokenURI reads the attributes that name a key; it refuses those that it
-// does not know, since they were meant to exclude something. The error never
-// quotes the text.
+// does not know, since they were meant to exclude something. The error is a
+// *TokenError of TokenBadURI and never quotes the text.
 func ParseTokenURI(s string) (*TokenURI, error) {
+	u, err := parseTokenURI(s)
+	if err != nil {
+		return nil, &TokenError{Code: TokenBadURI, Reason: err.Error()}
+	}
+	return u, nil
+}
+
+func parseTokenURI(s string) (*TokenURI, error) {
 	rest, ok := strings.CutPrefix(s, tokenScheme)
 	if !ok {
 		return nil, errors.New(`a key on a token is named like "pkcs11:token=LABEL;object=LABEL" (RFC 7512)`)
