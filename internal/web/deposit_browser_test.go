@@ -48,9 +48,17 @@ func (d *device) click(role, name string) {
 	ok(d.t, d.Click(d.ctx, role, name))
 }
 
-// picture keeps a screenshot where PICTURES names a folder, for looking at.
+// picture holds the page to axe's rules in the state it is in, and keeps a
+// screenshot where PICTURES names a folder, for looking at.
 func (d *device) picture(name string) {
 	d.t.Helper()
+	if axe, err := os.ReadFile("../../test/pages/node_modules/axe-core/axe.min.js"); err == nil {
+		found, err := d.Axe(d.ctx, string(axe))
+		ok(d.t, err)
+		for _, v := range found {
+			d.t.Errorf("%s: %s", name, v)
+		}
+	}
 	dir := os.Getenv("PICTURES")
 	if dir == "" {
 		return
