@@ -111,9 +111,13 @@ func (r *Register) deliverOne(ctx context.Context) (more bool, err error) {
 		if s.statement, err = r.chain.Prepare(ctx, s.contentType, s.content); err != nil {
 			return false, fmt.Errorf("signing the %s statement %d: %w", s.purpose, s.seq, err)
 		}
+		// Another process at the same database may have signed meanwhile: what was
+		// written first is what goes out.
 		err := r.db.In(ctx, func(tx *store.Tx) error {
-			_, err := tx.Exec(ctx, "UPDATE submissions SET statement = $1 WHERE seq = $2", s.statement, s.seq)
-			return err
+			if _, err := tx.Exec(ctx, "UPDATE submissions SET statement = $1 WHERE seq = $2 AND statement IS NULL", s.statement, s.seq); err != nil {
+				return err
+			}
+			return one(tx.QueryRow(ctx, "SELECT statement FROM submissions WHERE seq = $1", s.seq), &s.statement)
 		})
 		if err != nil {
 			return false, err
@@ -131,6 +135,10 @@ func (r *Register) deliverOne(ctx context.Context) (more bool, err error) {
 // settle writes what became of a submission and what follows for its subject.
 func (r *Register) settle(ctx context.Context, tx *store.Tx, s *submission, position uint64, refused *Refusal) error {
 	now := r.millis()
+	var state string
+	if err := one(tx.QueryRow(ctx, "SELECT state FROM submissions WHERE seq = $1", s.seq), &state); err != nil || state != "waiting" {
+		return err // another process was first
+	}
 	if refused != nil {
 		if _, err := tx.Exec(ctx, "UPDATE submissions SET state = 'refused', problem = $1, finished = $2 WHERE seq = $3", refused.Error(), now, s.seq); err != nil {
 			return err

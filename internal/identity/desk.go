@@ -241,8 +241,13 @@ func (r *Register) approveEnterprise(ctx context.Context, tx *store.Tx, a *Appli
 	return id, err
 }
 
-// recoveryTime: from the desk to where the new device is.
-const recoveryTime = time.Hour
+const (
+	// recoveryTime: from entering the code to the end of enrolling anew.
+	recoveryTime = time.Hour
+	// codeTime: from the desk to where the new device is, which may have to be
+	// bought first.
+	codeTime = 7 * 24 * time.Hour
+)
 
 // approveRecovery revokes all that the applicant held for the member, ends her
 // sessions, and makes a code: 100 bits, typed once.
@@ -268,7 +273,7 @@ func (r *Register) approveRecovery(ctx context.Context, tx *store.Tx, a *Applica
 
 // Recover takes the code of an approved recovery: this session may then, within
 // an hour, enrol a key and bind a passkey for the member that it returns. A code
-// counts once and for its applicant alone; wrong ones lock (Locked).
+// counts once, within 7 days and for its applicant alone; wrong ones lock (Locked).
 func (r *Register) Recover(ctx context.Context, who Who, code string) (member string, err error) {
 	if err := r.Attempt(ctx, ActionRecovery, who.Person, who.Address); err != nil {
 		return "", err
@@ -281,10 +286,10 @@ func (r *Register) Recover(ctx context.Context, who Who, code string) (member st
 	}, code))
 	err = r.db.In(ctx, func(tx *store.Tx) error {
 		var id string
-		err := one(tx.QueryRow(ctx, "UPDATE applications SET code = NULL WHERE person = $1 AND code = $2 AND kind = 'recovery' AND state = 'approved' RETURNING id, member",
-			who.Person, r.blindID("recovery code", who.Person, code)), &id, &member)
+		err := one(tx.QueryRow(ctx, "UPDATE applications SET code = NULL WHERE person = $1 AND code = $2 AND decided > $3 AND kind = 'recovery' AND state = 'approved' RETURNING id, member",
+			who.Person, r.blindID("recovery code", who.Person, code), r.now().Add(-codeTime).UnixMilli()), &id, &member)
 		if errors.Is(err, ErrUnknown) {
-			return fmt.Errorf("the recovery code is wrong or was used: %w", ErrCeremony)
+			return fmt.Errorf("the recovery code is wrong, was used, or is older than 7 days: %w", ErrCeremony)
 		}
 		if err != nil {
 			return err

@@ -407,6 +407,7 @@ func recovery(t *testing.T, w *world) {
 	w.is(err, identity.ErrCeremony, "another's code")
 	_, err = w.reg.Recover(w.ctx, a, "aaaaa-aaaaa-aaaaa-aaaaa")
 	w.is(err, identity.ErrCeremony, "a guess")
+	w.now = w.now.Add(6 * 24 * time.Hour)
 	member, err := w.reg.Recover(w.ctx, a, " "+strings.ToUpper(done.RecoveryCode)+" ")
 	w.must(err)
 	if member != k.Member {
@@ -424,4 +425,10 @@ func recovery(t *testing.T, w *world) {
 	_, err = w.reg.FinishPasskey(w.ctx, a, c.ID, d.create(t, c, origin))
 	w.is(err, identity.ErrTaken, "the stolen phone again")
 	_ = w.bound(a, k.Member) // the new one
+	app = w.submitted(a, identity.ApplyRecovery, identity.Body{Member: k.Member, Remark: "again"})
+	done, err = w.reg.Decide(w.ctx, officer, app.ID, approve(0))
+	w.must(err)
+	w.now = w.now.Add(7 * 24 * time.Hour)
+	_, err = w.reg.Recover(w.ctx, a, done.RecoveryCode)
+	w.is(err, identity.ErrCeremony, "a code seven days old")
 }

@@ -1,10 +1,12 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -171,11 +173,14 @@ func (s *Site) keysPage(r *request) error {
 				return err
 			}
 			one.Keys = append(one.Keys, kv)
-			one.Ready = one.Ready || k.State == identity.StateEnrolled || k.State == identity.StateWaiting
+			one.Ready = one.Ready || inForce(k.State)
 		}
+		// What is in force first, then what was revoked.
+		slices.SortStableFunc(one.Keys, func(a, b *keyView) int { return cmp.Compare(rank(a.State), rank(b.State)) })
 		if one.Passkeys, err = reg.Passkeys(ctx, who, m.ID); err != nil {
 			return fmt.Errorf("listing passkeys: %w", err)
 		}
+		slices.SortStableFunc(one.Passkeys, func(a, b *identity.Passkey) int { return cmp.Compare(rank(a.State), rank(b.State)) })
 		v.Members = append(v.Members, one)
 	}
 	applications, err := reg.Applications(ctx, who)
@@ -205,8 +210,9 @@ func (s *Site) keyView(r *request, k *identity.Key) (*keyView, error) {
 	if e := v.Certificate; e != nil {
 		now := s.config.Now()
 		v.NotBefore, v.NotAfter = time.Unix(e.NotBefore, 0), time.Unix(e.NotAfter, 0)
-		v.Ended = now.After(v.NotAfter)
-		v.Soon = !v.Ended && now.Add(renewWithin).After(v.NotAfter)
+		live := inForce(k.State)
+		v.Ended = live && now.After(v.NotAfter)
+		v.Soon = live && !v.Ended && now.Add(renewWithin).After(v.NotAfter)
 	}
 	return v, nil
 }
@@ -224,6 +230,17 @@ type keyPageView struct {
 	Renew   bool // in this browser
 }
 
+func inForce(state identity.State) bool {
+	return state == identity.StateEnrolled || state == identity.StateWaiting
+}
+
+func rank(state identity.State) int {
+	if inForce(state) {
+		return 0
+	}
+	return 1
+}
+
 // findKey looks among what the reader may see.
 func (s *Site) findKey(r *request) (*keyPageView, error) {
 	ctx, reg, who := r.Context(), s.config.Parts.Register, r.asker()
@@ -235,9 +252,6 @@ func (s *Site) findKey(r *request) (*keyPageView, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing members: %w", err)
 	}
-	active := func(state identity.State) bool {
-		return state == identity.StateEnrolled || state == identity.StateWaiting
-	}
 	for _, m := range members {
 		keys, err := reg.KeysOf(ctx, who, m.ID)
 		if err != nil {
@@ -246,7 +260,7 @@ func (s *Site) findKey(r *request) (*keyPageView, error) {
 		for _, k := range keys {
 			if k.KID == kid {
 				kv, err := s.keyView(r, k)
-				return &keyPageView{KID: kid, Member: m, Key: kv, Label: k.Label, Active: active(k.State), Renew: s.offers("/deposit/key") && k.Holder == identity.HolderBrowser}, err
+				return &keyPageView{KID: kid, Member: m, Key: kv, Label: k.Label, Active: inForce(k.State), Renew: s.offers("/deposit/key") && k.Holder == identity.HolderBrowser}, err
 			}
 		}
 		passkeys, err := reg.Passkeys(ctx, who, m.ID)
@@ -255,7 +269,7 @@ func (s *Site) findKey(r *request) (*keyPageView, error) {
 		}
 		for _, p := range passkeys {
 			if p.KID == kid {
-				return &keyPageView{KID: kid, Member: m, Passkey: p, Label: p.Label, Active: active(p.State)}, nil
+				return &keyPageView{KID: kid, Member: m, Passkey: p, Label: p.Label, Active: inForce(p.State)}, nil
 			}
 		}
 	}

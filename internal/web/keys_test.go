@@ -266,7 +266,7 @@ func TestLostDevice(t *testing.T) {
 	}
 	officer.post("/en/desk/"+id, "purpose", "she is here").has(200, "on the bus", "stolen")
 	officer.post("/en/desk/"+id+"/decide", "outcome", "approved").has(200, "shown this once")
-	code := regexp.MustCompile(`<code>([a-z2-7]{5}(-[a-z2-7]{5}){3})</code>`).FindStringSubmatch(officer.body)
+	code := regexp.MustCompile(`<code class="said">([a-z2-7]{5}(-[a-z2-7]{5}){3})</code>`).FindStringSubmatch(officer.body)
 	if code == nil {
 		t.Fatalf("no code:\n%s", officer.body)
 	}

@@ -31,7 +31,7 @@ func (s *Site) keysPasskey(r *request) error {
 			}
 			v := passkeyView{Member: m}
 			for _, p := range passkeys {
-				v.Have = v.Have || p.Person == r.person.ID && (p.State == identity.StateEnrolled || p.State == identity.StateWaiting)
+				v.Have = v.Have || p.Person == r.person.ID && inForce(p.State)
 			}
 			return r.render(http.StatusOK, "keys-passkey", v)
 		}
