@@ -117,8 +117,36 @@ func (a *app) showInstitution(h *institution.Home) error {
 	} else {
 		a.say("\n联盟：%s\n  编号 %s", "\nAlliance: %s\n  id %s", h.Alliance.Name, h.Alliance.ID())
 	}
-	a.say("\n公钥（用途、算法、kid）：", "\nPublic keys (use, algorithm, kid):")
-	return a.showKeys(d)
+	a.say("\n创世时的公钥（用途、算法、kid）：", "\nPublic keys of the founding (use, algorithm, kid):")
+	if err := a.showKeys(d); err != nil {
+		return err
+	}
+	return a.showGenerations(h)
+}
+
+// showGenerations lists the keys that were put in place since the founding.
+func (a *app) showGenerations(h *institution.Home) error {
+	all, err := h.Generations()
+	if err != nil {
+		return err
+	}
+	var pairs []string
+	for _, g := range all {
+		if !g.Later {
+			continue
+		}
+		state := a.t("已更换", "replaced")
+		if g.Current {
+			state = a.t("使用中", "in use")
+		}
+		pairs = append(pairs, g.Name, a.t("%s  自日志规模 %d 起  %s", "%s  from log size %d  %s", g.KID, g.Position+1, state))
+	}
+	if len(pairs) == 0 {
+		return nil
+	}
+	a.say("\n此后更换的密钥：", "\nKeys put in place since:")
+	a.fields(pairs...)
+	return nil
 }
 
 // keyUses in the order of the descriptor.

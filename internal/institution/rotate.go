@@ -292,7 +292,8 @@ type Generation struct {
 	Name     string // of the file in keys/, without .pem
 	Use      evidence.KeyUse
 	KID      evidence.Digest
-	Position uint64 // of the statement that put it in place; 0 for the first
+	Position uint64 // of the statement that put it in place
+	Later    bool   // than the founding
 	Current  bool
 }
 
@@ -314,7 +315,7 @@ func (h *Home) Generations() ([]Generation, error) {
 		}
 		out = append(out, Generation{Name: k.name, Use: k.use, KID: pub.KID(), Current: len(all) == 0})
 		for i, p := range all {
-			out = append(out, Generation{Name: k.name + "." + strconv.Itoa(i+2), Use: k.use, KID: p.KID, Position: p.Position, Current: i == len(all)-1})
+			out = append(out, Generation{Name: k.name + "." + strconv.Itoa(i+2), Use: k.use, KID: p.KID, Position: p.Position, Later: true, Current: i == len(all)-1})
 		}
 	}
 	return out, nil
