@@ -155,13 +155,14 @@ type policyFlags struct {
 	follow      bool
 	nodes       []string
 	authorities []string
+	issuers     []string
 	timeout     time.Duration
 }
 
 func newAlliancePolicy(a *app) *cobra.Command {
 	var o policyFlags
 	cmd := &cobra.Command{
-		Use:   "policy ALLIANCE_FILE [--follow] [--timestamp-authority FILE]... [--out FILE]",
+		Use:   "policy ALLIANCE_FILE [--follow] [--timestamp-authority FILE]... [--certificate-authority FILE]... [--out FILE]",
 		Short: a.t("导出核验策略", "Write the trust policy for verification"),
 		Long: a.t(`核验策略列出核验证据包时信任谁的密钥、要多少机构一致。证据包从不自带信任。
 不加 --follow 时只有创世时的密钥，不联网。加上 --follow 则向各机构索取日志中的密钥更换记录，
@@ -194,6 +195,9 @@ not believed.`),
 			if err := a.trustAuthorities(p, o.authorities); err != nil {
 				return err
 			}
+			if err := a.trustIssuers(p, o.issuers); err != nil {
+				return err
+			}
 			data, err := p.Encode()
 			if err != nil {
 				return err
@@ -214,6 +218,7 @@ not believed.`),
 	f.StringVar(&o.base, "base", "", a.t("以这份策略 `FILE` 为起点，保留其中的其他规定", "start from this policy `FILE` and keep what else it says"))
 	f.StringArrayVar(&o.nodes, "node", nil, a.t("机构的网址 `ID=URL`，代替创世文件中的；可多次", "an institution's address `ID=URL`, before that of the genesis; may be repeated"))
 	f.StringArrayVar(&o.authorities, "timestamp-authority", nil, a.t("信任这个时间戳机构：其 authority.json `FILE`，可多次", "trust this timestamp authority: its authority.json, `FILE`; may be repeated"))
+	f.StringArrayVar(&o.issuers, "certificate-authority", nil, a.t("成员证书须由这个 CA 签发：其 ca/authority.json `FILE`，可多次", "members' certificates have to be this CA's: its ca/authority.json, `FILE`; may be repeated"))
 	f.DurationVar(&o.timeout, "timeout", time.Minute, a.t("索取的时间上限：`DURATION`", "how long asking may take: `DURATION`"))
 	return cmd
 }

@@ -507,3 +507,19 @@ func (a *app) subjectError(e *ca.SubjectError) error {
 	}
 	return fail(what, hint, nil)
 }
+
+// trustIssuers adds certification authorities for members to a policy, by their
+// public files.
+func (a *app) trustIssuers(p *evidence.Policy, files []string) error {
+	for _, path := range files {
+		authority, err := institution.ReadCertificateAuthority(path)
+		if err == nil {
+			err = p.AddCertificateAuthority(evidence.CertificateAuthority{ID: authority.ID, Certificate: authority.Certificate})
+		}
+		if err != nil {
+			return fail(a.t("%s 不能作为受信任的 CA", "%s cannot be trusted as a certification authority", path),
+				a.t("它应是 CA 机构给出的 ca/authority.json", "it is the ca/authority.json of the CA institution"), err)
+		}
+	}
+	return nil
+}

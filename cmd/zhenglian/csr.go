@@ -58,8 +58,16 @@ func newMemberCSR(a *app) *cobra.Command {
 	return cmd
 }
 
-// certificateDir holds certificates in a member's home, SERIAL.pem each.
-const certificateDir = "certificates"
+// certificateFile is where a member's home keeps a certificate. Evidence packages
+// take those that begin with certificate; they have no place for SM2 ones, whose
+// registration alone is in them.
+func certificateFile(home string, c *smx509.Certificate, alg evidence.Algorithm) string {
+	name := "certificate-" + ca.SerialHex(c.SerialNumber) + ".pem"
+	if alg == evidence.SM2SM3 {
+		name = "sm2-" + name
+	}
+	return filepath.Join(home, name)
+}
 
 func newMemberCertificate(a *app) *cobra.Command {
 	var home string
@@ -110,11 +118,7 @@ func (a *app) keepCertificate(m *member, file string) error {
 	if m.Enrolment != nil && c.Subject.CommonName != m.Enrolment.Member {
 		return fail(a.t("%s 是成员 %s 的证书，本成员是 %s", "%s is of member %s, and this is %s", file, c.Subject.CommonName, m.Enrolment.Member), a.t("向 CA 机构查询", "ask the CA institution"), nil)
 	}
-	dir := filepath.Join(m.Home, certificateDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	path := filepath.Join(dir, ca.SerialHex(c.SerialNumber)+".pem")
+	path := certificateFile(m.Home, c, pub.Algorithm())
 	if err := signing.CreateFile(path, text, 0o644); errors.Is(err, fs.ErrExist) {
 		if old, readErr := os.ReadFile(path); readErr != nil || !bytes.Equal(old, text) {
 			return err
@@ -128,7 +132,7 @@ func (a *app) keepCertificate(m *member, file string) error {
 }
 
 func (a *app) showCertificates(m *member) error {
-	paths, err := filepath.Glob(filepath.Join(m.Home, certificateDir, "*.pem"))
+	paths, err := filepath.Glob(filepath.Join(m.Home, "*certificate*.pem"))
 	if err != nil {
 		return err
 	}

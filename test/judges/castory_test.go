@@ -2,6 +2,7 @@ package judges
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -112,7 +113,7 @@ func TestCertificatesOfAnAlliance(t *testing.T) {
 	root, rootSM2 := filepath.Join(home, "ca", "certificate.pem"), filepath.Join(home, "ca", "certificate-sm2.pem")
 
 	serve := local.Command(ctx, binary, nil, "ca", "serve", "--home", home, "--listen", address)
-		must(t, serve.Start())
+	must(t, serve.Start())
 	t.Cleanup(func() {
 		_ = serve.Process.Signal(syscall.SIGTERM)
 		if err := serve.Wait(); err != nil && !t.Failed() {
@@ -160,6 +161,21 @@ func TestCertificatesOfAnAlliance(t *testing.T) {
 	must(t, os.WriteFile(path("contract.txt"), []byte("合同\n"), 0o600))
 	run("deposit", path("contract.txt"), "--home", path("card"), "--alliance", a.Genesis, "--phase", "before", "--step", "signed", "--out", path("package.zip"))
 	run("verify", path("package.zip"), "--policy", a.Policy)
+	// A policy that names the authority: the certificate in the package is judged too.
+	run("alliance", "policy", a.Genesis, "--certificate-authority", filepath.Join(home, "ca", "authority.json"), "--out", path("policy.json"))
+	var report struct {
+		Steps []struct {
+			Certificate *struct {
+				Shown, Chained bool
+				Subject        string
+			}
+		}
+	}
+	must(t, json.Unmarshal([]byte(run("verify", path("package.zip"), "--policy", path("policy.json"), "--json")), &report))
+	if len(report.Steps) != 1 || report.Steps[0].Certificate == nil || !report.Steps[0].Certificate.Shown || !report.Steps[0].Certificate.Chained ||
+		!strings.HasPrefix(report.Steps[0].Certificate.Subject, "CN=m:") {
+		t.Errorf("the report says of the certificate: %+v", report.Steps)
+	}
 
 	// The court's receipts, made on the token, verify like the others'.
 	c, err := client.New(client.Config{Alliance: a.Alliance})

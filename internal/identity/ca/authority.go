@@ -293,6 +293,9 @@ func (a *Authority) issue(ctx context.Context, r *Request, s Subject, validity t
 	if !a.cfg.Names {
 		s.Organization = ""
 	}
+	if !validOrganization(s.Organization) {
+		return nil, refuse(SubjectDiffers, "an organization's name has up to 64 printable characters")
+	}
 	if err := a.checkSubject(ctx, r.Key, s); err != nil {
 		return nil, err
 	}

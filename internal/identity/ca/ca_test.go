@@ -223,6 +223,12 @@ func TestNames(t *testing.T) {
 		if got := len(c.Subject.Organization) == 1 && c.Subject.Organization[0] == "某某科技有限公司"; got != names {
 			t.Errorf("names %v: the subject is %v", names, c.Subject)
 		}
+		for _, name := range []string{strings.Repeat("某", 65), "a\nb", "\u202eb", "\xff"} {
+			subject.Organization = name
+			if _, err := h.Issue(t.Context(), request(t, key), subject, 0); (err != nil) != names {
+				t.Errorf("names %v: an organization called %q: %v", names, name, err)
+			}
+		}
 	}
 }
 
@@ -534,7 +540,7 @@ func TestBothEngines(t *testing.T) {
 		}
 		_, err = h.Revoke(t.Context(), key.Public().KID(), 9)
 		must(t, err)
-		if l := h.list(t, "p256"); len(l.RevokedCertificateEntries) != 2 || l.Number.Int64() != 2 || l.RevokedCertificateEntries[0].ReasonCode != 9 {
+		if l := h.list(t, "p256"); len(l.RevokedCertificateEntries) != 2 || l.Number.Int64() != h.clock.Unix()+1 || l.RevokedCertificateEntries[0].ReasonCode != 9 {
 			t.Errorf("list %d has %d entries", l.Number, len(l.RevokedCertificateEntries))
 		}
 		all, err := h.Register().All(t.Context(), 10)

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/emmansun/gmsm/smx509"
 
@@ -208,4 +210,10 @@ func publicKey(k *evidence.PublicKey) (crypto.PublicKey, error) {
 		return nil, fmt.Errorf("key %s: %w", k.KID(), err)
 	}
 	return key, nil
+}
+
+// validOrganization: ub-organization-name of RFC 5280 appendix A, and nothing
+// that would look like something else where it is shown.
+func validOrganization(name string) bool {
+	return utf8.ValidString(name) && utf8.RuneCountInString(name) <= 64 && strings.IndexFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }

@@ -303,12 +303,15 @@ type list struct {
 	DER                    []byte
 }
 
-// takeNumber reserves the next number of an issuer's lists.
+// takeNumber reserves the next number of an issuer's lists: the Unix time in
+// seconds, or one above the last, so that numbers grow also when the database is
+// an older backup.
 func (r *Register) takeNumber(ctx context.Context, issuer string, this, next time.Time) (n int64, err error) {
 	err = r.db.In(ctx, func(tx *store.Tx) error {
 		if err := tx.QueryRow(ctx, "SELECT COALESCE(MAX(number), 0) + 1 FROM ca_lists WHERE issuer = $1", issuer).Scan(&n); err != nil {
 			return err
 		}
+		n = max(n, this.Unix())
 		_, err := tx.Exec(ctx, "INSERT INTO ca_lists (issuer, number, this_update, next_update) VALUES ($1, $2, $3, $4)", issuer, n, this.Unix(), next.Unix())
 		return err
 	})
