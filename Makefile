@@ -20,6 +20,8 @@ VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 
 OUT ?= out/demo
 SAMPLES := out/samples
+# Chinese letters for the browser's pictures.
+CJK := fonts-noto-cjk=/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc
 
 .PHONY: help build demo test check bench soak clean go samples
 
@@ -40,6 +42,7 @@ demo: go ## four institutions, real files, a court: docs/demo.md. FILES="…" ta
 ifeq ($(strip $(FILES)),)
 	@sh scripts/samples.sh $(SAMPLES)
 endif
+	@sh scripts/install.sh chromium $(CJK)
 	@sh scripts/build.sh $(VCS)
 	@bin/zhenglian demo --out $(OUT) $(if $(ONCE),--once) $(DEMOFLAGS) -- $(if $(strip $(FILES)),$(FILES),$(SAMPLES)/document.pdf $(SAMPLES)/recording.mp4 $(SAMPLES)/photograph.jpg)
 
