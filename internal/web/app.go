@@ -11,6 +11,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -185,7 +186,7 @@ type appMember struct {
 	Keys    []appKey         `json:"keys"`
 	Used    int64            `json:"used"`
 	Quota   int64            `json:"quota"`
-	Acts    bool             `json:"acts"` // passkeys can confirm
+	Acts    bool             `json:"acts"` // a passkey can confirm
 }
 
 type appKey struct {
@@ -198,7 +199,7 @@ type appKey struct {
 }
 
 func (s *Site) appMember(r *request) error {
-	v := appMember{Person: r.person.ID, Member: r.person.Member, Keys: []appKey{}, Acts: s.config.Parts.Acts != nil}
+	v := appMember{Person: r.person.ID, Member: r.person.Member, Keys: []appKey{}}
 	if v.Member == "" {
 		return r.json(http.StatusOK, v)
 	}
@@ -218,12 +219,25 @@ func (s *Site) appMember(r *request) error {
 		}
 		v.Keys = append(v.Keys, one)
 	}
+	if v.Acts, err = s.hasPasskey(r); err != nil {
+		return r.refused(fmt.Errorf("listing passkeys: %w", err))
+	}
 	used, err := s.config.Parts.Custody.Used(r.Context(), v.Member)
 	if err != nil {
 		return err
 	}
 	v.Used, v.Quota = used.Bytes, used.Quota
 	return r.json(http.StatusOK, v)
+}
+
+// hasPasskey reports whether an act can be confirmed now. Without a register to
+// ask, the confirmation itself finds out.
+func (s *Site) hasPasskey(r *request) (bool, error) {
+	if s.config.Parts.Acts == nil || s.config.Parts.Register == nil {
+		return s.config.Parts.Acts != nil, nil
+	}
+	all, err := s.config.Parts.Register.Passkeys(r.Context(), r.asker(), r.person.Member)
+	return slices.ContainsFunc(all, func(p *identity.Passkey) bool { return p.State == identity.StateEnrolled }), err
 }
 
 func (s *Site) appEnrol(r *request) error {

@@ -151,6 +151,11 @@ try {
   const state = await b.run("state");
   if (state.state === "ready") {
     show("deposit-form");
+    if (form.elements.confirm && !state.acts) {
+      form.elements.confirm.checked = false;
+      form.elements.confirm.disabled = true;
+      $("confirm-hint").textContent = b.words["no-passkey"];
+    }
   } else {
     const why = { none: state.earlier ? "lost" : "none", foreign: "lost", revoked: "revoked", expired: "expired", made: "made" }[state.state];
     $("no-key-text").textContent = b.words[`no-key-${why}`];
