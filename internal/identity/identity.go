@@ -215,6 +215,10 @@ func (r *Register) Run(ctx context.Context, failed func(error)) error {
 	defer retry.Stop()
 	sweep := time.NewTicker(time.Minute)
 	defer sweep.Stop()
+	// A mandate that ended while nobody ran ends before anything else goes out.
+	if err := r.Sweep(ctx); err != nil && ctx.Err() == nil && failed != nil {
+		failed(err)
+	}
 	for {
 		if err := r.Deliver(ctx); err != nil && ctx.Err() == nil && failed != nil {
 			failed(err)
