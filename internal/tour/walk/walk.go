@@ -146,7 +146,7 @@ func (w *Walker) MakeKey(ctx context.Context, device string) (paper string, err 
 
 // KeepPaper says that the recovery key is on paper, and goes on.
 func (w *Walker) KeepPaper(ctx context.Context) error {
-	if err := steps(w.click(ctx, "checkbox", "paper-kept"), w.click(ctx, "link", "go-on")); err != nil {
+	if err := steps(w.click(ctx, "checkbox", "paper-kept"), w.click(ctx, "link", "go-on"), w.sees(ctx, "step")); err != nil {
 		return fmt.Errorf("keeping the recovery key: %w", err)
 	}
 	return nil
@@ -164,11 +164,11 @@ func (w *Walker) RestoreKey(ctx context.Context, device, paper string) error {
 // AddPasskey binds a passkey of her device to a member; to herself when member
 // is empty.
 func (w *Walker) AddPasskey(ctx context.Context, member, label string) error {
-	path := "/keys/passkey"
-	if member != "" {
-		path += "?member=" + url.QueryEscape(member)
+	begin := []func() error{w.open(ctx, "/keys/passkey/"+member)}
+	if member == "" {
+		begin = []func() error{w.open(ctx, "/keys"), w.click(ctx, "link", "add-passkey")}
 	}
-	if err := steps(w.open(ctx, path), w.fill(ctx, "label", label), w.click(ctx, "button", "begin"), w.sees(ctx, "passkey-done")); err != nil {
+	if err := steps(append(begin, w.fill(ctx, "label", label), w.click(ctx, "button", "begin"), w.sees(ctx, "passkey-done"))...); err != nil {
 		return fmt.Errorf("adding a passkey: %w", err)
 	}
 	return nil

@@ -42,6 +42,7 @@ func words() map[string]pair {
 		"have-key":     {"本浏览器中已有密钥", "This browser has a key"},
 		"restored":     {"个文件和清单可以在此打开。", "files and manifests can be opened here."},
 		"label":        {"名称…", "Name…"},
+		"add-passkey":  {"添加通行密钥", "Add a passkey"},
 		"begin":        {"开始", "Begin"},
 		"passkey-done": {"通行密钥已绑定。", "The passkey is bound."},
 
