@@ -80,12 +80,16 @@ func (s *Site) appFinishPasskey(r *request) error {
 
 func (s *Site) appBeginPasskeyPermit(r *request) error {
 	var v struct {
-		Member string `json:"member"`
+		Member string          `json:"member"`
+		Permit identity.Permit `json:"permit"`
 	}
 	if err := r.readJSON(&v, 4<<10); err != nil {
 		return err
 	}
-	c, err := s.config.Parts.Register.BeginStepUp(r.Context(), r.asker(), v.Member, identity.PermitPasskey)
+	if v.Permit != identity.PermitPasskey && v.Permit != identity.PermitKey {
+		return fail(http.StatusUnprocessableEntity, "problem.bad-request").at("permit")
+	}
+	c, err := s.config.Parts.Register.BeginStepUp(r.Context(), r.asker(), v.Member, v.Permit)
 	if err != nil {
 		return registered(err)
 	}
@@ -109,6 +113,7 @@ type requestView struct {
 	Members                []*identity.Member
 	Member, Label, Request string
 	Error                  string
+	Confirm                string // the member whose passkey has to confirm
 }
 
 func (s *Site) requestForm(r *request) (*requestView, error) {
@@ -136,16 +141,17 @@ func (s *Site) keysEnrol(r *request) error {
 	if len([]rune(v.Label)) > 60 {
 		return fail(http.StatusUnprocessableEntity, "keys.long-label").at("label")
 	}
-	member := v.Member
-	if member == r.person.ID {
-		member = ""
-	}
-	e, err := s.config.Parts.Enroller.Enrol(r.Context(), r.asker(), member, []byte(strings.TrimSpace(v.Request)), v.Label, "")
+	e, err := s.config.Parts.Enroller.Enrol(r.Context(), r.asker(), v.Member, []byte(strings.TrimSpace(v.Request)), v.Label, "")
 	var bad *ca.RequestError
 	switch {
 	case errors.As(err, &bad):
 		v.Error = r.T("keys.bad-request", "reason", bad.Reason)
 		return r.render(http.StatusUnprocessableEntity, "keys-request", v)
+	case errors.Is(err, identity.ErrPermission):
+		if v.Confirm = v.Member; v.Confirm == "" {
+			v.Confirm = r.person.Member
+		}
+		return r.render(http.StatusForbidden, "keys-request", v)
 	case errors.Is(err, ErrEnrolling):
 		r.notice("warning", "keys.enrolled-soon")
 		r.redirect("/keys")

@@ -1,12 +1,19 @@
 package pages
 
 import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/zhenglian/zhenglian/internal/identity"
+	"github.com/zhenglian/zhenglian/internal/identity/ca"
 	"github.com/zhenglian/zhenglian/internal/tour"
+	"github.com/zhenglian/zhenglian/internal/web"
 	"github.com/zhenglian/zhenglian/internal/web/webtest"
 )
 
@@ -32,49 +39,121 @@ func sound(t *testing.T, v *tour.Visitor, axe string) {
 	}
 }
 
-// A member binds a passkey; the next one needs the first; a wrong finger binds
-// nothing and says so.
+const memberID = "m:abcdefghijklmnopqrstuvwxyz"
+
+// wide is a desktop's screen.
+func wide() tour.Screen { return tour.Screen{Width: 1280, Height: 900} }
+
+// bind lets the visitor, at the page for it, bind a passkey on a new device.
+func bind(t *testing.T, v *tour.Visitor) *tour.Authenticator {
+	t.Helper()
+	phone, err := v.AddAuthenticator(t.Context())
+	must(t, err)
+	must(t, v.Fill(t.Context(), "Name (optional)", "phone"))
+	must(t, v.Click(t.Context(), "button", "Begin"))
+	must(t, v.WaitText(t.Context(), "The passkey is bound."))
+	return phone
+}
+
+// A member binds a passkey; a wrong finger binds nothing and says so; another
+// device gets none without the first one's word.
 func TestPasskey(t *testing.T) {
 	b, axe := browser(t), axeSource(t)
 	p := webtest.Start(t)
-	for _, lang := range []struct{ name, label, begin, cancelled, bound, confirmed string }{
-		{"en", "Name (optional)", "Begin", "It was not completed", "The passkey is bound.", ""},
-	} {
-		ctx := t.Context()
-		const memberID = "m:abcdefghijklmnopqrstuvwxyz"
-		v := visit(t, b, p, webtest.Scene{Path: "/keys/passkey/" + memberID, Person: webtest.Member}, lang.name, tour.Screen{Width: 1280, Height: 900})
-		phone, err := v.AddAuthenticator(ctx)
+	ctx := t.Context()
+	page := webtest.Scene{Path: "/keys/passkey/" + memberID, Person: webtest.Member}
+	v := visit(t, b, p, page, "en", wide())
+	phone, err := v.AddAuthenticator(ctx)
+	must(t, err)
+	must(t, phone.Refuse(ctx, true))
+	must(t, v.Fill(ctx, "Name (optional)", "phone"))
+	must(t, v.Click(ctx, "button", "Begin"))
+	must(t, v.WaitText(ctx, "It was not completed"))
+	sound(t, v, axe)
+	snapshot(t, v, "keys-passkey-refused.en")
+	who := identity.Who{Person: webtest.Member, Session: "test"}
+	if have, err := p.Register.Passkeys(ctx, who, memberID); err != nil || len(have) != 0 {
+		t.Fatalf("%d passkeys after a wrong finger, %v", len(have), err)
+	}
+	must(t, phone.Refuse(ctx, false))
+	must(t, v.Click(ctx, "button", "Begin"))
+	must(t, v.WaitText(ctx, "The passkey is bound."))
+	have, err := p.Register.Passkeys(ctx, who, memberID)
+	must(t, err)
+	credentials, err := phone.Credentials(ctx)
+	must(t, err)
+	if len(have) != 1 || have[0].State != identity.StateEnrolled || have[0].Label != "phone" || len(credentials) != 1 {
+		t.Fatalf("%d passkeys, %d credentials", len(have), len(credentials))
+	}
+	snapshot(t, v, "keys-bound.en")
+	thief := visit(t, b, p, page, "en", wide())
+	laptop, err := thief.AddAuthenticator(ctx)
+	must(t, err)
+	must(t, thief.Click(ctx, "button", "Begin"))
+	must(t, thief.WaitText(ctx, "It was not completed"))
+	if c, err := laptop.Credentials(ctx); err != nil || len(c) != 0 {
+		t.Errorf("another device has %d credentials without the first one's word, %v", len(c), err)
+	}
+}
+
+// enroller enrols what a request asks for, and issues nothing.
+type enroller struct {
+	web.Enroller
+	reg *identity.Register
+}
+
+func (e enroller) Enrol(ctx context.Context, who identity.Who, member string, request []byte, label, recipient string) (*web.Enrolled, error) {
+	r, err := ca.ParseRequest(request)
+	if err != nil {
+		return nil, err
+	}
+	k, err := e.reg.EnrolKey(ctx, who, identity.NewKey{Member: member, Public: r.Key, Label: label, Holder: identity.HolderFile, Recipient: recipient})
+	if err != nil {
+		return nil, err
+	}
+	return &web.Enrolled{Member: k.Member, KID: k.KID}, e.reg.Deliver(ctx)
+}
+
+// A key in a file is enrolled by its request; once there is a passkey, that one
+// confirms first.
+func TestKeyByRequest(t *testing.T) {
+	b, axe := browser(t), axeSource(t)
+	p := webtest.Start(t, func(c *web.Config) { c.Parts.Enroller = enroller{reg: c.Parts.Register.(*identity.Register)} })
+	ctx := t.Context()
+	request := func() string {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
 		must(t, err)
-		must(t, phone.Refuse(ctx, true))
-		must(t, v.Fill(ctx, lang.label, "phone"))
-		must(t, v.Click(ctx, "button", lang.begin))
-		must(t, v.WaitText(ctx, lang.cancelled))
-		sound(t, v, axe)
-		snapshot(t, v, "keys-passkey-refused."+lang.name)
-		who := identity.Who{Person: webtest.Member, Session: "test"}
-		if have, err := p.Register.Passkeys(ctx, who, memberID); err != nil || len(have) != 0 {
-			t.Fatalf("%d passkeys after a wrong finger, %v", len(have), err)
-		}
-		must(t, phone.Refuse(ctx, false))
-		must(t, v.Click(ctx, "button", lang.begin))
-		must(t, v.WaitText(ctx, lang.bound))
-		have, err := p.Register.Passkeys(ctx, who, memberID)
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 		must(t, err)
-		credentials, err := phone.Credentials(ctx)
-		must(t, err)
-		if len(have) != 1 || have[0].State != identity.StateEnrolled || have[0].Label != "phone" || len(credentials) != 1 {
-			t.Fatalf("%d passkeys, %d credentials", len(have), len(credentials))
-		}
-		snapshot(t, v, "keys-bound."+lang.name)
-		// The second: the first confirms, a browser without it cannot.
-		second := visit(t, b, p, webtest.Scene{Path: "/keys/passkey/" + memberID, Person: webtest.Member}, lang.name, tour.Screen{Width: 1280, Height: 900})
-		laptop, err := second.AddAuthenticator(ctx)
-		must(t, err)
-		must(t, second.Click(ctx, "button", lang.begin))
-		must(t, second.WaitText(ctx, lang.cancelled))
-		if c, err := laptop.Credentials(ctx); err != nil || len(c) != 0 {
-			t.Errorf("the second device has %d credentials without the first's word, %v", len(c), err)
-		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+	}
+	v := visit(t, b, p, webtest.Scene{Path: "/keys/request", Person: webtest.Member}, "en", wide())
+	send := func(text string) {
+		t.Helper()
+		must(t, v.Go(ctx, p.Origin+"/en/keys/request"))
+		must(t, v.Fill(ctx, "Certificate request (PEM)", text))
+		must(t, v.Click(ctx, "button", "Enrol"))
+	}
+	send("no request")
+	must(t, v.WaitText(ctx, "This request cannot be used"))
+	sound(t, v, axe)
+	send(request())
+	must(t, v.WaitText(ctx, "The key is enrolled"))
+	must(t, v.Go(ctx, p.Origin+"/en/keys/passkey/"+memberID))
+	phone := bind(t, v)
+	send(request())
+	must(t, v.WaitText(ctx, "Confirm with a passkey first"))
+	sound(t, v, axe)
+	must(t, phone.Refuse(ctx, true))
+	must(t, v.Click(ctx, "button", "Confirm with a passkey and enrol"))
+	must(t, v.WaitText(ctx, "It was not confirmed"))
+	must(t, phone.Refuse(ctx, false))
+	must(t, v.Click(ctx, "button", "Confirm with a passkey and enrol"))
+	must(t, v.WaitText(ctx, "The key is enrolled"))
+	keys, err := p.Register.KeysOf(ctx, identity.Who{Person: webtest.Member, Session: "test"}, memberID)
+	must(t, err)
+	if len(keys) != 4 {
+		t.Errorf("%d keys, want the two of the fixture and two more", len(keys))
 	}
 }
 

@@ -1,17 +1,12 @@
 // Binds a passkey: where there is one already it confirms first, then the browser
 // makes the new one, then this institution announces it.
 
+import { confirm, post, supported } from "./keys-ceremony.js";
+
 const form = document.getElementById("passkey");
 const button = form.querySelector("button[type=submit]");
 const status = document.getElementById("passkey-status");
 const error = document.getElementById("passkey-error");
-
-async function post(path, body) {
-  const response = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", "Accept-Language": document.documentElement.lang }, body: JSON.stringify(body) });
-  const answer = await response.json();
-  if (!response.ok) throw Object.assign(new Error(answer.detail), { code: answer.code });
-  return answer;
-}
 
 function say(text) {
   error.hidden = true;
@@ -24,13 +19,6 @@ function fails(text) {
   error.querySelector("p").textContent = text;
 }
 
-async function confirm(member) {
-  say(form.dataset.confirm);
-  const ceremony = await post("/app/passkeys/permits", { member });
-  const credential = await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(ceremony.options) });
-  await post(`/app/passkeys/permits/${ceremony.id}`, credential.toJSON());
-}
-
 async function bind() {
   const member = form.dataset.member;
   const label = form.elements.label.value;
@@ -39,7 +27,8 @@ async function bind() {
     ceremony = await post("/app/passkeys", { member, label });
   } catch (e) {
     if (e.code !== "keys.permission" || form.dataset.have !== "true") throw e;
-    await confirm(member);
+    say(form.dataset.confirm);
+    await confirm(member, "passkey");
     ceremony = await post("/app/passkeys", { member, label });
   }
   say(form.dataset.create);
@@ -61,5 +50,5 @@ form.addEventListener("submit", async (event) => {
   }
 });
 
-if (globalThis.PublicKeyCredential?.parseCreationOptionsFromJSON) button.disabled = false;
+if (supported) button.disabled = false;
 else fails(form.dataset.unsupported);
