@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,7 +185,8 @@ func checkPage(t *testing.T, v *tour.Visitor, p *webtest.Portal, scene webtest.S
 }
 
 // TestScreenshots writes a picture of every page into the folder that
-// ZHENGLIAN_SCREENSHOTS names.
+// ZHENGLIAN_SCREENSHOTS names: light, and with ZHENGLIAN_DARK dark as well.
+// ZHENGLIAN_SCENES names the pages, all without it.
 func TestScreenshots(t *testing.T) {
 	dir := os.Getenv("ZHENGLIAN_SCREENSHOTS")
 	if dir == "" {
@@ -195,13 +197,16 @@ func TestScreenshots(t *testing.T) {
 	must(t, os.MkdirAll(dir, 0o755))
 	scenes, _ := p.Scenes()
 	for _, scene := range scenes {
-		if only := os.Getenv("ZHENGLIAN_SCENES"); only != "" && !strings.Contains(only, scene.Name) {
+		if only := strings.Fields(os.Getenv("ZHENGLIAN_SCENES")); len(only) > 0 && !slices.Contains(only, scene.Name) {
 			continue
 		}
 		for _, lang := range web.Languages() {
 			var v *tour.Visitor
-			for i, s := range screens {
-				if i == 0 {
+			for _, s := range screens {
+				if s.screen.Dark && os.Getenv("ZHENGLIAN_DARK") == "" {
+					continue
+				}
+				if v == nil {
 					v = visit(t, b, p, scene, lang, s.screen)
 				} else {
 					show(t, v, p, scene, lang, s.screen)
