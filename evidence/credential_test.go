@@ -30,6 +30,8 @@ func TestContentVectors(t *testing.T) {
 				e, err = ParsePasskey(data)
 			case "certificate":
 				e, err = ParseCertificate(data)
+			case "key-change":
+				e, err = ParseKeyChange(data)
 			default:
 				t.Skipf("contents of kind %s are tested where they are read", v.Kind)
 			}

@@ -396,5 +396,5 @@ func contents(c *cast) []contentVector {
 	}
 	put("rights are text", "authorisation", r.with(2, tstr("read")).encode(), malformed, "authorisation.rights")
 	put("authorisation empty", "authorisation", nil, malformed, "authorisation")
-	return append(out, credentialContents(c)...)
+	return append(append(out, credentialContents(c)...), keyChangeContents(c)...)
 }

@@ -85,7 +85,7 @@ func registryStory(c *cast) (*story, error) {
 		if code == "ok" {
 			s.Position = position
 			position++
-			if bytes.Contains(b, []byte(typeEnrolment)) || bytes.Contains(b, []byte(typeRevocation)) || bytes.Contains(b, []byte(typePasskey)) || bytes.Contains(b, []byte(typeCertificate)) {
+			if bytes.Contains(b, []byte(typeEnrolment)) || bytes.Contains(b, []byte(typeRevocation)) || bytes.Contains(b, []byte(typePasskey)) || bytes.Contains(b, []byte(typeCertificate)) || bytes.Contains(b, []byte(typeKeyChange)) {
 				d := sha256.Sum256(b)
 				next := sha256.Sum256(cat(hash, d[:]))
 				hash = next[:]
@@ -191,5 +191,7 @@ func registryStory(c *cast) (*story, error) {
 	step("the CA revokes it", revoke(ca, "ca", ana, 1), "ok", "")
 	now = iat + 400*day
 	step("revoked and ended", deposit(ana, "m:ana"), "revoked-key", "protected.kid")
+
+	keyChangeStory(id[:], step, change, deposit)
 	return st, nil
 }

@@ -91,7 +91,8 @@ const ENROLMENT = 'application/vnd.zhenglian.member-enrolment+cbor'
 const REVOCATION = 'application/vnd.zhenglian.key-revocation+cbor'
 const PASSKEY = 'application/vnd.zhenglian.member-passkey+cbor'
 const CERTIFICATE = 'application/vnd.zhenglian.key-certificate+cbor'
-const REGISTRY = [ENROLMENT, REVOCATION, PASSKEY, CERTIFICATE]
+const KEYCHANGE = 'application/vnd.zhenglian.key-change+cbor'
+const REGISTRY = [ENROLMENT, REVOCATION, PASSKEY, CERTIFICATE, KEYCHANGE]
 const TRAIL = /^trail:(new|[0-9a-f]{64})$/
 
 function parseStatement(data) {
@@ -151,7 +152,7 @@ function checkKind(s, saw) {
   for (const l of [1, 4, 15]) if (!saw.has(l)) refuse('malformed', 'protected')
   if (!saw.has(3) && !saw.has(259)) refuse('malformed', 'protected')
   const registry = REGISTRY.includes(s.type)
-  const need = { [DEPOSIT]: [258, 259, -70002, -70003], [AUTHORISATION]: [3, -70002], [ENROLMENT]: [3], [REVOCATION]: [3], [PASSKEY]: [3], [CERTIFICATE]: [3] }[s.type]
+  const need = { [DEPOSIT]: [258, 259, -70002, -70003], [AUTHORISATION]: [3, -70002], [ENROLMENT]: [3], [REVOCATION]: [3], [PASSKEY]: [3], [CERTIFICATE]: [3], [KEYCHANGE]: [3] }[s.type]
   if (!need) refuse('malformed', saw.has(259) ? 'protected.preimage-content-type' : 'protected.content-type')
   if (registry ? s.sub !== 'registry' : !TRAIL.test(s.sub)) refuse('malformed', 'protected.claims.sub')
   if (s.type === AUTHORISATION && s.sub === 'trail:new') refuse('malformed', 'protected.claims.sub')
@@ -200,6 +201,19 @@ function parseContent(s) {
     if (until < from || until - from > 400n * 86400n) refuse('malformed', c + '.not-after')
     r.label(5, c); r.digest(c + '.sha256')
     r.end(c)
+    return
+  }
+  if (s.type === KEYCHANGE) {
+    const c = 'key-change'
+    r.fixed(5, c)
+    r.label(1, c); const use = r.uint(c + '.use'); if (use < 1n || use > 4n) refuse('malformed', c + '.use')
+    r.label(2, c); const der = r.bytes(c + '.key')
+    r.label(3, c); r.digest(c + '.replaces')
+    r.label(4, c); if (![0n, 1n, 4n].includes(r.uint(c + '.reason'))) refuse('malformed', c + '.reason')
+    r.label(5, c); if (r.bytes(c + '.proof').length !== 64) refuse('malformed', c + '.proof')
+    r.end(c)
+    const key = parseKey(der)
+    if (key.why || use === 2n && key.alg !== -8 || use === 3n && key.alg === -70100) refuse('bad-key', c + '.key')
     return
   }
   const name = s.type === REVOCATION ? 'revocation' : 'authorisation'
@@ -506,7 +520,7 @@ run('statement/signatures.json', (v) => {
   const s = parseStatement(unhex(v.bytes))
   return judged(v, keys[v.key], sigStructure(s.protected, s.payload), s.signature)
 })
-const TYPES = { enrolment: ENROLMENT, revocation: REVOCATION, authorisation: AUTHORISATION, passkey: PASSKEY, certificate: CERTIFICATE }
+const TYPES = { enrolment: ENROLMENT, revocation: REVOCATION, authorisation: AUTHORISATION, passkey: PASSKEY, certificate: CERTIFICATE, 'key-change': KEYCHANGE }
 run('registry/contents.json', (v) => {
   if (!TYPES[v.kind]) throw new Error(`kind ${v.kind} is unknown`)
   const content = { bytes: v.bytes, code: v.code, field: v.field }
