@@ -24,6 +24,7 @@ type session struct {
 var sessions = map[string]session{
 	"docs/operations.md":  {hosts: true},
 	"docs/performance.md": {},
+	"docs/portal.md":      {hosts: true, following: "docs/operations.md"},
 	"docs/usage.md":       {hosts: true, following: "docs/operations.md"},
 }
 
