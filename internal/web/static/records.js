@@ -14,7 +14,8 @@ if (root?.dataset.worker) {
 // opened tells once why nothing can be opened; false when so.
 async function opened(b) {
   const state = await b.run("state");
-  if (state.state === "ready") return true;
+  // A key that signs no more still opens what it opened.
+  if (["ready", "revoked", "expired"].includes(state.state)) return true;
   $("opening").textContent = b.words["no-key"];
   return false;
 }
