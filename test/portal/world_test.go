@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -470,4 +471,12 @@ func (s *story) fetch(w *walk.Walker, method, path string, body any) fetched {
 	})(`+quoted(method, path, string(data), w.Lang)+`)`)
 	s.must(err)
 	return got
+}
+
+// listen serves another origin on this machine and returns http://localhost:PORT.
+func listen(s *story, h http.HandlerFunc) string {
+	s.Helper()
+	server := httptest.NewServer(h)
+	s.Cleanup(server.Close)
+	return strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
 }
