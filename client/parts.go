@@ -29,7 +29,7 @@ func (c *Client) Parts(ctx context.Context, t *Trail, passkeys []evidence.Digest
 	}
 	g := &partsGathering{c: c, missing: map[string]bool{}, signers: map[evidence.Digest]bool{}, roots: map[uint64]evidence.Digest{},
 		parts: &evidence.PackageParts{Trail: t.Trail, Foreign: len(t.Foreign), Heads: map[string][]byte{}, Checkpoints: map[uint64][]byte{},
-			Timestamps: map[uint64]map[string][]byte{}, InstitutionKeys: map[string][]string{}, Missing: []string{}}}
+			Timestamps: map[uint64]map[string][]byte{}, InstitutionKeys: map[string][]string{}, OlderKeys: map[string][]string{}, Missing: []string{}}}
 	var err error
 	if g.parts.Alliance, err = c.Alliance().Encode(); err != nil {
 		return nil, err
@@ -59,8 +59,15 @@ func (c *Client) Parts(ctx context.Context, t *Trail, passkeys []evidence.Digest
 	g.parts.TreeSize = max(g.parts.TreeSize, size)
 	for i := range c.Policy().Institutions {
 		id := c.Policy().Institutions[i].ID
-		for _, key := range c.Policy().Keys(id, evidence.UseReceipt, g.parts.TreeSize) {
+		now := c.Policy().Keys(id, evidence.UseReceipt, g.parts.TreeSize)
+		g.parts.InstitutionKeys[id] = []string{}
+		for _, key := range now {
 			g.parts.InstitutionKeys[id] = append(g.parts.InstitutionKeys[id], string(key.PEM()))
+		}
+		for _, key := range c.Policy().AllKeys(id, evidence.UseReceipt) {
+			if !slices.ContainsFunc(now, key.Equal) {
+				g.parts.OlderKeys[id] = append(g.parts.OlderKeys[id], string(key.PEM()))
+			}
 		}
 		if g.missing[id] {
 			g.parts.Missing = append(g.parts.Missing, id)

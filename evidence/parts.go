@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -27,8 +26,10 @@ type PackageParts struct {
 	KeyChanges []Registration `json:"key_changes,omitempty"`
 	// InstitutionKeys are receipt keys by institution, each a PUBLIC KEY block.
 	InstitutionKeys map[string][]string `json:"institution_keys"`
-	Missing         []string            `json:"missing"` // institutions of which some receipt was not to be had
-	Foreign         int                 `json:"foreign"` // statements that name the trail without a right to
+	// OlderKeys are receipt keys that an institution no longer uses.
+	OlderKeys map[string][]string `json:"older_keys,omitempty"`
+	Missing   []string            `json:"missing"` // institutions of which some receipt was not to be had
+	Foreign   int                 `json:"foreign"` // statements that name the trail without a right to
 }
 
 // PartStep is one statement of the trail.
@@ -202,16 +203,21 @@ func (p *PackageParts) writeRest(pw *PackageWriter) error {
 		return err
 	}
 	for _, inst := range slices.Sorted(maps.Keys(p.InstitutionKeys)) {
-		var of []*PublicKey
-		for _, text := range p.InstitutionKeys[inst] {
-			key, err := ParsePublicKeyPEM(bytes.TrimSpace([]byte(text)))
-			if err != nil {
-				return fmt.Errorf("reading a key of %s: %w", inst, err)
-			}
-			of = append(of, key)
-		}
-		if err := pw.AddInstitutionKeys(inst, of...); err != nil {
+		now, err := parseKeys(inst, p.InstitutionKeys[inst])
+		if err != nil {
 			return err
+		}
+		if err := pw.AddInstitutionKeys(inst, now...); err != nil {
+			return err
+		}
+		older, err := parseKeys(inst, p.OlderKeys[inst])
+		if err != nil {
+			return err
+		}
+		for _, key := range older {
+			if err := pw.AddOlderInstitutionKey(inst, key); err != nil {
+				return err
+			}
 		}
 	}
 	for i, key := range keys {
@@ -223,4 +229,32 @@ func (p *PackageParts) writeRest(pw *PackageWriter) error {
 		}
 	}
 	return nil
+}
+
+func parseKeys(inst string, texts []string) ([]*PublicKey, error) {
+	keys := make([]*PublicKey, len(texts))
+	for i, text := range texts {
+		var err error
+		if keys[i], err = ParsePublicKeyPEM([]byte(text)); err != nil {
+			return nil, fmt.Errorf("reading a key of %s: %w", inst, err)
+		}
+	}
+	return keys, nil
+}
+
+// Tokens counts the timestamp tokens, and the steps that none covers: neither
+// one over the statement itself nor one over a checkpoint after it.
+func (p *PackageParts) Tokens() (tokens, unstamped int) {
+	var last uint64
+	for size, by := range p.Timestamps {
+		tokens += len(by)
+		last = max(last, size)
+	}
+	for _, step := range p.Steps {
+		tokens += len(step.Timestamps)
+		if step.Position >= last && len(step.Timestamps) == 0 {
+			unstamped++
+		}
+	}
+	return tokens, unstamped
 }
