@@ -47,6 +47,7 @@ var house = []struct {
 	{"internal/tour/walk", []string{"evidence", "internal/tour", "internal/local"}}, // the same
 	{"verify/render", []string{"evidence", "verify"}},
 	{"verify/command", []string{"evidence", "verify", "verify/render"}},
+	{"internal/capture/proxy", []string{"evidence"}},
 }
 
 // outside limits who imports what comes from elsewhere, directly.
