@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	"time"
 
 	"github.com/go-webauthn/webauthn/protocol"
@@ -344,7 +343,10 @@ func passkeyPublic(cose []byte) (*evidence.PublicKey, error) {
 		if webauthncose.COSEAlgorithmIdentifier(k.Algorithm) != webauthncose.AlgES256 || len(k.XCoord) != 32 || len(k.YCoord) != 32 {
 			return nil, errors.New("an EC key that is not P-256 for ES256")
 		}
-		key = &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(k.XCoord), Y: new(big.Int).SetBytes(k.YCoord)}
+		point := append(append([]byte{4}, k.XCoord...), k.YCoord...) // uncompressed, SEC 1 §2.3.3
+		if key, err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point); err != nil {
+			return nil, err
+		}
 	default:
 		return nil, fmt.Errorf("a passkey of another kind (%T)", parsed)
 	}
