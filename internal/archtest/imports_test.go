@@ -31,9 +31,9 @@ var house = []struct {
 	{"internal/vault", []string{"evidence"}},
 	{"internal/api", []string{"evidence", "internal/chain", "internal/httpsig"}},
 	{"internal/member", []string{"evidence", "client", "internal/signing", "internal/vault"}},
-	{"internal/local", []string{"evidence"}},                                           // other processes are known by their command lines alone
-	{"internal/bench", []string{"evidence", "internal/institution", "internal/local"}}, // the same
-	{"internal/demo", []string{"evidence", "verify", "internal/local"}},                // the same
+	{"internal/local", []string{"evidence"}},                                                                   // other processes are known by their command lines alone
+	{"internal/bench", []string{"evidence", "internal/institution", "internal/local"}},                         // the same
+	{"internal/demo", []string{"evidence", "verify", "internal/local", "internal/tour", "internal/tour/walk"}}, // the same
 	{"internal/court", []string{"evidence", "verify", "client", "verify/render"}},
 	{"internal/store", nil},
 	{"internal/identity/gb", nil},

@@ -90,6 +90,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		{"verify", "任何人离线核验", "Anyone verifies, offline", p.verify},
 		{"court", "法院核验，形成证据链", "The court checks: an evidence chain", p.court},
 		{"tamper", "翻转一个比特", "One bit is flipped", p.tamper},
+		{"portal", "在浏览器里：登录、存证、核验", "In a browser: signing in, depositing, verifying", p.portal},
 	} {
 		p.open(scene.name, scene.zh, scene.en)
 		if err := scene.play(ctx); err != nil {

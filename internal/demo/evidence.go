@@ -383,6 +383,7 @@ func (p *play) finish() error {
 		{p.relative(p.pkg(tampered)), p.t("被翻转一个比特的副本", "the copy with one bit flipped")},
 		{p.relative(p.path(tampered, "report.html")), p.t("法院对它的报告", "the court's report on it")},
 		{p.relative(p.alliance.Policy), p.t("核验策略：信任谁的密钥", "the trust policy: whose keys count")},
+		{p.relative(p.path("portal")), p.t("浏览器那一场的页面和证据包", "the pages of the browser's scene, and its package")},
 		{p.relative(p.path("commands.txt")), p.t("演示运行过的每一条命令", "every command that was run")},
 		{p.relative(p.path("summary.json")), p.t("供程序读取的摘要", "the summary for programs")},
 	}
@@ -404,6 +405,7 @@ func (p *play) finish() error {
 		fmt.Fprintln(p.Out, "  "+line)
 	}
 	if p.Stay {
+		p.say("\n门户在 %s ，人物都是虚构的，不用密码：林若溪存证，孙慧审核登记，马立群看机构控制台。", "\nThe portal is at %s . Its people are made up and need no password: Lin Ruoxi deposits, Sun Hui has the desk, Ma Liqun the console.", p.summary.Portal.Origin)
 		court := p.alliance.Node("court")
 		fmt.Fprintf(p.Out, "  curl %s/checkpoint\n  %s/docs\n", court.API, court.API)
 	}

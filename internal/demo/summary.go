@@ -14,6 +14,7 @@ type Summary struct {
 	Trail        evidence.Digest `json:"trail"`
 	Packages     []Package       `json:"packages"`
 	Institutions []Institution   `json:"institutions"`
+	Portal       *Portal         `json:"portal,omitempty"`
 	Timings      []Timing        `json:"timings"` // in the order of the scenes
 	Seconds      float64         `json:"seconds"` // all together
 }

@@ -13,7 +13,8 @@ import (
 // it at localhost, where they give keys and passkeys without a certificate.
 type Portal struct {
 	Institution string
-	Origin      string // http://localhost:PORT
+	Origin      string     // http://localhost:PORT
+	Commands    [][]string // command lines that prepared it, and the one that starts it
 	process
 }
 
@@ -34,16 +35,18 @@ func (a *Alliance) AddPortal(ctx context.Context, id string) (*Portal, error) {
 		return nil, err
 	}
 	origin := "http://localhost:" + port
-	if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, "institution", "portal", "--home", n.Home, "--listen", ports[0], "--origin", origin, "--demonstration"); err != nil {
-		return nil, err
-	}
+	commands := [][]string{{"institution", "portal", "--home", n.Home, "--listen", ports[0], "--origin", origin, "--demonstration"}}
 	if n.Kind == evidence.KindCA {
-		if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, "institution", "ca", "--home", n.Home, "--demonstration"); err != nil {
+		commands = append(commands, []string{"institution", "ca", "--home", n.Home, "--demonstration"})
+	}
+	for _, args := range commands {
+		if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, args...); err != nil {
 			return nil, err
 		}
 	}
-	p := &Portal{Institution: id, Origin: origin, process: process{what: "portal of " + id, LogFile: filepath.Join(a.cfg.Dir, id+"-portal.log"),
-		ready: origin + "/readyz", binary: a.cfg.Binary, env: a.cfg.Env, args: []string{"portal", "--home", n.Home}}}
+	start := []string{"portal", "--home", n.Home}
+	p := &Portal{Institution: id, Origin: origin, Commands: append(commands, start), process: process{what: "portal of " + id, LogFile: filepath.Join(a.cfg.Dir, id+"-portal.log"),
+		ready: origin + "/readyz", binary: a.cfg.Binary, env: a.cfg.Env, args: start}}
 	a.Portals = append(a.Portals, p)
 	return p, nil
 }

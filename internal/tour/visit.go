@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -152,6 +154,17 @@ func (v *Visitor) Upload(ctx context.Context, label string, files ...string) err
 	if err != nil {
 		return err
 	}
+	// The browser has another working directory, and takes a file that it does not
+	// find for an empty one.
+	whole := make([]string, len(files))
+	for i, file := range files {
+		if whole[i], err = filepath.Abs(file); err != nil {
+			return fmt.Errorf("uploading: %w", err)
+		}
+		if _, err := os.Stat(whole[i]); err != nil {
+			return fmt.Errorf("uploading: %w", err)
+		}
+	}
 	quoted, err := json.Marshal(selector)
 	if err != nil {
 		return err
@@ -160,7 +173,7 @@ func (v *Visitor) Upload(ctx context.Context, label string, files ...string) err
 	if err != nil {
 		return fmt.Errorf("looking for the field %q: %w", label, err)
 	}
-	if _, err := chromedp.Call(step, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: files, ObjectID: field.ObjectID}); err != nil {
+	if _, err := chromedp.Call(step, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: whole, ObjectID: field.ObjectID}); err != nil {
 		return fmt.Errorf("putting files into %q: %w", label, err)
 	}
 	return nil

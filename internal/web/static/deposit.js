@@ -21,8 +21,11 @@ function fail(id, text) {
 }
 
 function add(list, rename) {
-  for (const file of list) files.push({ name: rename ? rename(file) : file.name, file });
-  fail("deposit-error");
+  const given = [...list].map((file) => ({ name: rename ? rename(file) : file.name, file }));
+  files.push(...given.filter(({ file }) => file.size > 0));
+  // An empty file proves nothing, and is mostly one that could not be read.
+  const empty = given.filter(({ file }) => file.size === 0).map(({ name }) => name);
+  fail("deposit-error", empty.length ? b.words["empty-file"].replace("%name%", empty.join(", ")) : undefined);
   draw();
 }
 
