@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/zhenglian/zhenglian/evidence"
@@ -44,31 +43,7 @@ const (
 type blobs struct {
 	dir  string
 	root *os.Root
-	mu   sync.Mutex
-	busy map[string]*sync.Mutex // by path: pieces of one blob come one after another
-}
-
-func newBlobs(dir string, root *os.Root) *blobs {
-	return &blobs{dir: dir, root: root, busy: map[string]*sync.Mutex{}}
-}
-
-func (b *blobs) lock(path string) (unlock func()) {
-	b.mu.Lock()
-	m := b.busy[path]
-	if m == nil {
-		m = new(sync.Mutex)
-		b.busy[path] = m
-	}
-	b.mu.Unlock()
-	m.Lock()
-	return m.Unlock
-}
-
-// forget drops the lock of a blob that is whole: nobody waits for long.
-func (b *blobs) forget(path string) {
-	b.mu.Lock()
-	delete(b.busy, path)
-	b.mu.Unlock()
+	busy locks // by path: pieces of one blob come one after another
 }
 
 // blobName is every name that a vault gives (spec/vault.md).
@@ -115,7 +90,7 @@ func (c *Custody) PutPiece(ctx context.Context, member, name string, offset int6
 		return 0, err
 	}
 	part := folder + "/" + folderParts + "/" + strings.Replace(name, "/", ".", 1)
-	defer c.blobs.lock(part)()
+	defer c.blobs.busy.lock(part)()
 	if size, err := c.blobs.size(folder + "/" + name); err == nil {
 		if _, err := c.row(ctx, member, name, size); err != nil { // a power cut came between both
 			return 0, err
@@ -146,7 +121,6 @@ func (c *Custody) PutPiece(ctx context.Context, member, name string, offset int6
 	if err := c.blobs.finish(part, folder+"/"+name); err != nil {
 		return have, err
 	}
-	c.blobs.forget(part)
 	return c.row(ctx, member, name, have)
 }
 
@@ -406,7 +380,7 @@ func (b *blobs) sweep(before time.Time) (n int, err error) {
 		return 0, fmt.Errorf("looking for unfinished uploads: %w", err)
 	}
 	for _, p := range parts {
-		unlock := b.lock(p)
+		unlock := b.busy.lock(p)
 		info, err := b.root.Lstat(p)
 		if err == nil && info.ModTime().Before(before) && b.root.Remove(p) == nil {
 			n++

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/zhenglian/zhenglian/client"
@@ -45,7 +44,7 @@ type Custody struct {
 	config Config
 	blobs  *blobs
 	wake   chan struct{} // there may be statements to submit
-	accept sync.Mutex    // one statement at a time finds out where its trail ends
+	trails locks         // by name: one statement at a time finds out where its trail ends
 }
 
 // Errors that callers tell apart. ErrNotFound is also what another member's
@@ -133,7 +132,7 @@ func Open(c Config) (*Custody, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening custody: %w", err)
 	}
-	return &Custody{config: c, blobs: newBlobs(c.Dir, root), wake: make(chan struct{}, 1)}, nil
+	return &Custody{config: c, blobs: &blobs{dir: c.Dir, root: root}, wake: make(chan struct{}, 1)}, nil
 }
 
 // Close lets go of the folder. Run must have returned.

@@ -73,16 +73,20 @@ func (c *Custody) Accept(ctx context.Context, member string, data []byte) (*Depo
 	if err := c.checkStatement(ctx, member, s); err != nil {
 		return nil, err
 	}
-	c.accept.Lock()
-	defer c.accept.Unlock()
+	trail, _ := s.Trail()
+	defer c.trails.lock(trail.String())()
 	if err := c.continues(ctx, member, s); err != nil {
 		return nil, err
 	}
 	if err := c.insert(ctx, member, s); err != nil {
-		if store.IsDuplicate(err) { // the same page twice
-			return c.known(ctx, member, s)
+		if !store.IsDuplicate(err) {
+			return nil, err
 		}
-		return nil, err
+		known, err := c.known(ctx, member, s) // the same page twice, or another process
+		if errors.Is(err, ErrNotFound) {
+			return nil, refuse(RefuseMoved, "another statement follows %s already", s.Prev)
+		}
+		return known, err
 	}
 	select {
 	case c.wake <- struct{}{}:
