@@ -87,6 +87,7 @@ type Screen struct {
 	Mobile        bool
 	Lang          string // of Accept-Language; "zh-CN" when empty
 	Still         bool   // prefers reduced motion
+	Print         bool   // as on paper
 }
 
 // Visitor is a person at a browser of her own: nothing of other visitors'.
@@ -190,7 +191,7 @@ func (v *Visitor) Look(screen Screen) error {
 		{Name: "prefers-reduced-motion", Value: pick(screen.Still, "reduce", "no-preference")}}
 	ctx, done := v.step(v.ctx)
 	defer done()
-	if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}); err != nil {
+	if _, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: pick(screen.Print, "print", ""), Features: features}); err != nil {
 		return fmt.Errorf("setting the colour scheme: %w", err)
 	}
 	size := emulation.SetDeviceMetricsOverrideParams{Width: int64(screen.Width), Height: int64(screen.Height), DeviceScaleFactor: 1, Mobile: screen.Mobile}
