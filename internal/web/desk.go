@@ -177,6 +177,8 @@ func (s *Site) deskDecide(r *request) error {
 		return s.deskAgain(r, id, purpose, r.T(key))
 	case errors.Is(err, identity.ErrDocument):
 		return s.deskAgain(r, id, purpose, r.T("desk.duplicate"))
+	case errors.Is(err, identity.ErrConflict):
+		return s.deskAgain(r, id, purpose, r.T("desk.conflict"))
 	case err != nil:
 		return registered(fmt.Errorf("deciding an application: %w", err))
 	}

@@ -71,7 +71,10 @@ func (r *request) problem(err error) {
 	if !errors.As(err, &p) {
 		p = fail(http.StatusInternalServerError, "problem.internal").because(err)
 	}
-	if p.Status >= 500 {
+	if p.Status >= 500 && r.Context().Err() != nil {
+		// The reader has left: she gets no answer, and nothing is wrong here.
+		r.site.log.Debug("request abandoned", "request", r.id, "route", r.Pattern, "error", p.Error())
+	} else if p.Status >= 500 {
 		r.site.log.Error("request failed", "request", r.id, "route", r.Pattern, "error", p.Error())
 	} else if p.Err != nil {
 		r.site.log.Info("request refused", "request", r.id, "route", r.Pattern, "code", p.Key, "error", p.Err)

@@ -36,6 +36,9 @@ func newSessions(c Config, https bool) *scs.SessionManager {
 		m.Cookie.Secure = true
 	}
 	m.ErrorFunc = func(w http.ResponseWriter, r *http.Request, err error) {
+		if r.Context().Err() != nil {
+			return // the reader has left
+		}
 		c.Logger.Error("session store failed", "route", r.Pattern, "error", err)
 		http.Error(w, "会话存储暂时不可用，请稍后重试。\nSessions cannot be stored just now: try again shortly.", http.StatusServiceUnavailable)
 	}
