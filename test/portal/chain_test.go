@@ -3,7 +3,6 @@ package portal
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,9 +117,8 @@ func TestNumbersAreNotInTheLog(t *testing.T) {
 			}
 		}
 	}
-	raw, err := hex.DecodeString(hers.Salt)
-	s.must(err)
-	if found := try(evidence.Salt(raw)); found != "119999199409309042" {
+	s.must(salt.UnmarshalText([]byte(hers.Salt)))
+	if found := try(salt); found != "119999199409309042" {
 		t.Errorf("with her salt the search finds %q: it would find nothing at all", found)
 	}
 }
@@ -167,10 +165,14 @@ func TestSetBackClock(t *testing.T) {
 	back, c := s.platform(v, func() time.Time { return time.Now().Add(-72 * time.Hour) })
 	trail, err := depositPlain(s, back, c, file)
 	s.must(err)
-	var packet bytes.Buffer
-	_, err = back.Package(s.ctx, c, trail, &packet)
+	packet, err := os.Create(filepath.Join(s.TempDir(), "letter.zip"))
 	s.must(err)
-	rep, err := verify.Check(s.ctx, bytes.NewReader(packet.Bytes()), int64(packet.Len()), verify.Options{Policy: c.Policy()})
+	defer func() { s.must(packet.Close()) }()
+	_, err = back.Package(s.ctx, c, trail, packet)
+	s.must(err)
+	info, err := packet.Stat()
+	s.must(err)
+	rep, err := verify.Check(s.ctx, packet, info.Size(), verify.Options{Policy: c.Policy()})
 	s.must(err)
 	seen := false
 	for _, check := range rep.Checks {

@@ -126,6 +126,7 @@ func TestLostPhone(t *testing.T) {
 	if a := thief.post("/en/lost/code", "code", code); a.status != 422 {
 		t.Errorf("the code a second time answers %d", a.status)
 	}
+	fresh.Console() // has the refusals that were asked for
 	s.must(fresh.RestoreKey(s.ctx, "blue phone", strings.ToLower(paper)))
 	s.must(fresh.AddPasskey(s.ctx, "", "blue phone"))
 	s.must(fresh.Record(s.ctx, trail, "The broken stairs"))
