@@ -96,14 +96,20 @@ func TestEveryPage(t *testing.T) {
 	for _, scene := range scenes {
 		for _, lang := range web.Languages() {
 			t.Run(scene.Name+"/"+lang, func(t *testing.T) {
-				var v *tour.Visitor
-				for i, s := range screens {
-					if i == 0 {
-						v = visit(t, b, p, scene, lang, s.screen)
-					} else {
-						show(t, v, p, scene, lang, s.screen)
-					}
+				// One visitor looks at the page on every screen, as who turns a phone
+				// or drags a window does.
+				v := visit(t, b, p, scene, lang, screens[0].screen)
+				requests := v.Requests()
+				if len(requests) == 0 {
+					t.Error("no request was seen: the check for foreign hosts sees nothing")
+				}
+				for _, s := range screens {
+					s.screen.Lang, s.screen.Still = lang, true
+					must(t, v.Look(s.screen))
 					checkPage(t, v, p, scene, lang, s.name, axe)
+				}
+				for _, r := range tour.Foreign(p.Origin, append(requests, v.Requests()...)) {
+					t.Errorf("asked elsewhere: %s", r)
 				}
 			})
 		}
@@ -174,13 +180,6 @@ func checkPage(t *testing.T, v *tour.Visitor, p *webtest.Portal, scene webtest.S
 			continue
 		}
 		t.Errorf("%s: the console says: %s", screen, line)
-	}
-	requests := v.Requests()
-	if len(requests) == 0 {
-		t.Errorf("%s: no request was seen: the check for foreign hosts sees nothing", screen)
-	}
-	for _, r := range tour.Foreign(p.Origin, requests) {
-		t.Errorf("%s: asked elsewhere: %s", screen, r)
 	}
 }
 
