@@ -27,12 +27,12 @@ func portalDatabase(h *institution.Home, c institution.PortalConfig) string {
 // newAuthority makes a CA institution's authority of its home, its portal's
 // settings and database, and a client of its own node. The home was opened with
 // its statement key.
-func newAuthority(h *institution.Home, c institution.PortalConfig, db *store.DB, chain ca.Chain, now func() time.Time, log *slog.Logger) (*ca.Authority, error) {
+func newAuthority(h *institution.Home, c institution.PortalConfig, db *store.DB, chain ca.Chain, statement evidence.Signer, now func() time.Time, log *slog.Logger) (*ca.Authority, error) {
 	files, err := h.CA()
 	if err != nil {
 		return nil, err
 	}
-	cfg := ca.Config{Institution: h.ID(), Register: ca.NewRegister(db, now), Chain: chain, Statement: h.Key(evidence.UseStatement), URL: c.Origin,
+	cfg := ca.Config{Institution: h.ID(), Register: ca.NewRegister(db, now), Chain: chain, Statement: statement, URL: c.Origin,
 		Demonstration: files.Authority.Demonstration, PolicyArc: c.Certificates.Policy, Names: c.Certificates.Names, Now: now, Logger: log}
 	if cfg.PolicyArc == "" && !cfg.Demonstration {
 		return nil, &institution.Error{Code: institution.CodeCA, Path: filepath.Join(h.Path, "portal.toml"), Subject: "certificates.policy", Reason: "certificates.policy is empty", Hint: "give the object identifier of the institution's own certificate policies"}
@@ -89,6 +89,6 @@ func (a *app) openCA(ctx context.Context, home, node string, log *slog.Logger) (
 	if o.db, err = store.Open(ctx, portalDatabase(h, o.settings)); err != nil {
 		return nil, fmt.Errorf("the register of certificates: %w", err)
 	}
-	o.Authority, err = newAuthority(h, o.settings, o.db, asCA{&deskChain{home: h, client: c, now: a.now}}, a.now, log)
+	o.Authority, err = newAuthority(h, o.settings, o.db, asCA{&deskChain{home: h, signer: h.Key(evidence.UseStatement), client: c, now: a.now}}, h.Key(evidence.UseStatement), a.now, log)
 	return o, err
 }

@@ -21,6 +21,7 @@ const registerTime = 30 * time.Second
 // and the client. It serves identity.Chain, and issuing with asCA.
 type deskChain struct {
 	home   *institution.Home
+	signer evidence.Signer // the statement key
 	client *client.Client
 	now    func() time.Time
 }
@@ -30,7 +31,7 @@ func (d *deskChain) Prepare(_ context.Context, contentType string, content []byt
 	s, err := evidence.Statement{
 		Issuer: d.home.ID(), Subject: evidence.SubjectRegistry, IssuedAt: d.now().Unix(),
 		ContentType: contentType, Payload: content,
-	}.Sign(d.home.Key(evidence.UseStatement))
+	}.Sign(d.signer)
 	if err != nil {
 		return nil, err
 	}
@@ -107,13 +108,20 @@ func (d asCA) Key(ctx context.Context, kid evidence.Digest) (*ca.Key, error) {
 	return k, nil
 }
 
-// statement returns a proven statement of the registry and the block time by
-// which a quorum had signed for it.
+// statement returns a proven statement of the registry and the time of its block,
+// as the institution says it.
 func (d *deskChain) statement(ctx context.Context, position uint64) (*evidence.Statement, time.Time, error) {
-	r, final, err := d.client.Registration(ctx, position)
+	r, _, err := d.client.Registration(ctx, position)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
 	s, err := evidence.ParseStatement(r.Statement)
-	return s, final.Time, err
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	record, err := d.client.RecordAt(ctx, position)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return s, record.BlockTime, nil
 }

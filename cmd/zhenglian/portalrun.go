@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,25 +32,26 @@ import (
 
 // portal is an institution's portal with everything that its pages use.
 type portal struct {
-	home     *institution.Home
-	config   *institution.PortalConfig
-	log      *slog.Logger
-	db       *store.DB
-	keys     *store.Keys
-	client   *client.Client
-	quick    *client.Client // the same, for pages: one round, no waiting
-	register *identity.Register
-	ca       *ca.Authority // nil where the institution certifies nobody
-	custody  *custody.Custody
-	relying  *signin.RelyingParty
-	provider *demoprovider.Provider // nil but in a demonstration
-	site     *web.Site
+	home      *institution.Home
+	config    *institution.PortalConfig
+	statement *currentKey
+	log       *slog.Logger
+	db        *store.DB
+	keys      *store.Keys
+	client    *client.Client
+	quick     *client.Client // the same, for pages: one round, no waiting
+	register  *identity.Register
+	ca        *ca.Authority // nil where the institution certifies nobody
+	custody   *custody.Custody
+	relying   *signin.RelyingParty
+	provider  *demoprovider.Provider // nil but in a demonstration
+	site      *web.Site
 }
 
 // runPortal runs the portal until ctx ends. Stores open first and close last; what
 // an interrupted run left for the log goes out before and while pages are served.
 func runPortal(ctx context.Context, h *institution.Home, c *institution.PortalConfig, log *slog.Logger) (err error) {
-	p := &portal{home: h, config: c, log: log.With("institution", h.ID())}
+	p := &portal{home: h, config: c, statement: newCurrentKey(h, evidence.UseStatement), log: log.With("institution", h.ID())}
 	defer func() { err = errors.Join(err, p.close()) }()
 	for _, open := range []func(context.Context) error{p.openStores, p.openClient, p.openIdentity, p.openCA, p.openCustody, p.openProviders, p.openSite} {
 		if err := open(ctx); err != nil {
@@ -74,6 +76,7 @@ func runPortal(ctx context.Context, h *institution.Home, c *institution.PortalCo
 		return p.register.Run(ctx, func(err error) { p.log.Warn("the register waits for the log", "error", err) })
 	})
 	g.Go(func() error { return p.custody.Run(ctx) })
+	g.Go(func() error { return p.follow(ctx) })
 	if p.ca != nil {
 		g.Go(func() error { return p.ca.Run(ctx) })
 	}
@@ -118,11 +121,11 @@ func (p *portal) openStores(ctx context.Context) (err error) {
 }
 
 func (p *portal) openClient(context.Context) (err error) {
-	policy, err := portalPolicy(p.home)
+	policy, err := portalPolicy(p.home, p.config)
 	if err != nil {
 		return err
 	}
-	c := client.Config{Alliance: p.home.Alliance, Policy: policy, Prefer: p.home.ID(), Signer: p.home.Key(evidence.UseStatement),
+	c := client.Config{Alliance: p.home.Alliance, Policy: policy, Prefer: p.home.ID(), Signer: p.statement,
 		URLs: map[string]string{p.home.ID(): p.nodeURL()}}
 	if p.client, err = client.New(c); err != nil {
 		return err
@@ -132,20 +135,41 @@ func (p *portal) openClient(context.Context) (err error) {
 	return err
 }
 
+// followEvery is how often the portal looks for key changes of institutions; the
+// client looks by itself too, when it meets a key that it does not know.
+const followEvery = 10 * time.Minute
+
+// follow keeps the policy that the pages propose up to date.
+func (p *portal) follow(ctx context.Context) error {
+	again := time.NewTicker(followEvery)
+	defer again.Stop()
+	for {
+		if _, err := p.client.Follow(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("the institutions' key changes could not be asked for", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again.C:
+		}
+	}
+}
+
 // nodeURL is the public interface of the institution's own node.
 func (p *portal) nodeURL() string { return firstOf(p.config.Node, p.home.Descriptor.Addresses.API) }
 
 // signed sends a request to the node in the institution's name.
 func (p *portal) signed(r *http.Request) (*http.Response, error) {
-	if err := httpsig.Sign(r, nil, p.home.Key(evidence.UseStatement), time.Now(), nil); err != nil {
+	if err := httpsig.Sign(r, nil, p.statement, time.Now(), nil); err != nil {
 		return nil, err
 	}
 	return (&http.Client{Timeout: 10 * time.Second}).Do(r)
 }
 
-// portalPolicy is whom the portal trusts: the founders, and the timestamp
-// authorities that its node asks.
-func portalPolicy(h *institution.Home) (*evidence.Policy, error) {
+// portalPolicy is whom the portal trusts, and proposes to those who verify: the
+// founders, the timestamp authorities that its node asks, the authority of its
+// own, and those for members that its settings name.
+func portalPolicy(h *institution.Home, c *institution.PortalConfig) (*evidence.Policy, error) {
 	policy, err := evidence.PolicyFromAlliance(h.Alliance)
 	if err != nil {
 		return nil, err
@@ -156,6 +180,19 @@ func portalPolicy(h *institution.Home) (*evidence.Policy, error) {
 	}
 	for _, t := range authorities {
 		if err := policy.AddTimestampAuthority(*t.TimestampAuthority); err != nil {
+			return nil, err
+		}
+	}
+	files := slices.Clone(c.CertificateAuthorities)
+	if h.HasCA() {
+		files = append(files, filepath.Join("ca", "authority.json"))
+	}
+	for _, f := range files {
+		a, err := institution.ReadCertificateAuthority(under(h.Path, f))
+		if err != nil {
+			return nil, err
+		}
+		if err := policy.AddCertificateAuthority(evidence.CertificateAuthority{ID: a.ID, Certificate: a.Certificate}); err != nil {
 			return nil, err
 		}
 	}
@@ -188,13 +225,15 @@ func (p *portal) openIdentity(context.Context) (err error) {
 // openCA makes a CA institution's authority ready where `institution ca` made one.
 func (p *portal) openCA(context.Context) (err error) {
 	if p.home.HasCA() {
-		p.ca, err = newAuthority(p.home, *p.config, p.db, asCA{p.chain()}, nil, p.log)
+		p.ca, err = newAuthority(p.home, *p.config, p.db, asCA{p.chain()}, p.statement, nil, p.log)
 	}
 	return err
 }
 
 // chain is the desk's way to the log.
-func (p *portal) chain() *deskChain { return &deskChain{home: p.home, client: p.client, now: time.Now} }
+func (p *portal) chain() *deskChain {
+	return &deskChain{home: p.home, signer: p.statement, client: p.client, now: time.Now}
+}
 
 func (p *portal) openCustody(context.Context) (err error) {
 	p.custody, err = custody.Open(custody.Config{DB: p.db, Dir: filepath.Join(p.home.PortalDir(*p.config), "objects"), Alliance: p.client,
@@ -240,10 +279,6 @@ func (p *portal) openProviders(context.Context) (err error) {
 }
 
 func (p *portal) openSite(context.Context) (err error) {
-	policy, err := p.client.Policy().Encode()
-	if err != nil {
-		return err
-	}
 	var proxies []netip.Prefix
 	for _, text := range p.config.Proxies {
 		prefix, err := netip.ParsePrefix(text)
@@ -260,7 +295,7 @@ func (p *portal) openSite(context.Context) (err error) {
 	p.site, err = web.New(web.Config{
 		Origin:      p.config.Origin,
 		Institution: web.Institution{ID: d.ID, Kind: string(d.Kind), Name: d.Name},
-		Alliance:    web.Alliance{ID: p.home.Alliance.ID(), Name: p.home.Alliance.Name, Policy: policy},
+		Alliance:    web.Alliance{ID: p.home.Alliance.ID(), Name: p.home.Alliance.Name, Policy: p.client.Policy},
 		Demo:        p.config.Demonstration,
 		Sessions:    store.NewSessions(p.db, p.keys, nil),
 		Limits:      web.Limits{PagesPerMinute: limit, ActsPerMinute: limit},

@@ -25,6 +25,8 @@ type PortalConfig struct {
 	Data           string   `koanf:"data"`
 	Database       string   `koanf:"database"`
 	Demonstration  bool     `koanf:"demonstration"`
+	// CertificateAuthorities are authority.json files of other institutions.
+	CertificateAuthorities []string `koanf:"certificate_authorities"`
 
 	Providers    []ProviderConfig   `koanf:"providers"`
 	Officers     []OfficerConfig    `koanf:"officers"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 
 	"github.com/zhenglian/zhenglian/evidence"
@@ -44,9 +45,24 @@ func (a *Alliance) AddPortal(ctx context.Context, id string) (*Portal, error) {
 			return nil, err
 		}
 	}
+	if n.Kind == evidence.KindCA {
+		if err := a.trustCA(ctx, n); err != nil {
+			return nil, err
+		}
+	}
 	start := []string{"portal", "--home", n.Home}
 	p := &Portal{Institution: id, Origin: origin, Commands: append(commands, start), process: process{what: "portal of " + id, LogFile: filepath.Join(a.cfg.Dir, id+"-portal.log"),
 		ready: origin + "/readyz", binary: a.cfg.Binary, env: a.cfg.Env, args: start}}
 	a.Portals = append(a.Portals, p)
 	return p, nil
+}
+
+// trustCA names the institution's authority for members in the policy.
+func (a *Alliance) trustCA(ctx context.Context, n *Node) error {
+	next := a.Policy + ".next"
+	if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, "alliance", "policy", a.Genesis, "--base", a.Policy,
+		"--certificate-authority", filepath.Join(n.Home, "ca", "authority.json"), "--out", next); err != nil {
+		return err
+	}
+	return os.Rename(next, a.Policy)
 }

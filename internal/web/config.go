@@ -55,9 +55,9 @@ type Institution struct {
 type Alliance struct {
 	ID   evidence.Digest // of its genesis
 	Name string
-	// Policy is the policy file by which the public page verifies when the visitor
-	// brings none: what evidence.Policy.Encode returns.
-	Policy []byte
+	// Policy returns by what the public page verifies when the visitor brings no
+	// policy of his own, as it is now. Nil: the page proposes none.
+	Policy func() *evidence.Policy
 }
 
 // Limits on what one client address may do. Zero takes the default beside it,

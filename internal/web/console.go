@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"time"
-
-	"github.com/zhenglian/zhenglian/evidence"
 )
 
 // Console tells how the institution's node stands. NodeOverHTTP is one.
@@ -131,7 +129,7 @@ func (s *Site) consolePage(r *request) error {
 		return fail(http.StatusBadGateway, "console.no-node").because(fmt.Errorf("asking the node: %w", err))
 	}
 	d := consoleData{NodeView: node, Now: s.config.Now(), Chart: newChart(node.Days)}
-	if p, err := evidence.ParsePolicy(s.config.Alliance.Policy); err == nil {
+	if p := s.policy(); p != nil {
 		d.Quorum = p.Quorum
 	}
 	if node.Size > node.WitnessedSize {

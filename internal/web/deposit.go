@@ -57,10 +57,10 @@ func (s *Site) depositKeyPage(r *request) error {
 	return r.render(http.StatusOK, "deposit-key", depositView{workbench: s.workbench(r), Next: r.localPath(next, "/deposit")})
 }
 
-// witnessName is an institution's name in the founding policy, or its id.
+// witnessName is an institution's name in the policy, or its id.
 func (s *Site) witnessName(id string) string {
-	p, err := evidence.ParsePolicy(s.config.Alliance.Policy)
-	if err != nil {
+	p := s.policy()
+	if p == nil {
 		return id
 	}
 	i := slices.IndexFunc(p.Institutions, func(i evidence.PolicyInstitution) bool { return i.ID == id })

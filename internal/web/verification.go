@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -15,6 +16,14 @@ func (s *Site) verification() {
 	s.bare("GET /verify/policy.json", public, s.verifyPolicy)
 }
 
+// policy is what the pages propose now, nil when they propose none.
+func (s *Site) policy() *evidence.Policy {
+	if s.config.Alliance.Policy == nil {
+		return nil
+	}
+	return s.config.Alliance.Policy()
+}
+
 // verifyView is what the page shows.
 type verifyView struct {
 	Built        bool // the WebAssembly module is here
@@ -25,16 +34,20 @@ type verifyView struct {
 
 func (s *Site) verifyPage(r *request) error {
 	v := verifyView{Built: s.statics.has("verify.wasm") && s.statics.has("wasm_exec.js")}
-	if p, err := evidence.ParsePolicy(s.config.Alliance.Policy); err == nil {
+	if p := s.policy(); p != nil {
 		v.Policy, v.Institutions, v.Quorum = true, len(p.Institutions), p.Quorum
 	}
 	return r.render(http.StatusOK, "verify", v)
 }
 
 func (s *Site) verifyPolicy(r *request) error {
-	policy := s.config.Alliance.Policy
-	if len(policy) == 0 {
+	p := s.policy()
+	if p == nil {
 		return fail(http.StatusNotFound, "verify.no-policy")
+	}
+	policy, err := p.Encode()
+	if err != nil {
+		return fmt.Errorf("encoding the policy: %w", err)
 	}
 	h := r.w.Header()
 	h.Set("Content-Type", "application/json")

@@ -53,9 +53,7 @@ func WithDeposits(t testing.TB, into **Deposits) func(*web.Config) {
 		if p, ok := c.Parts.People.(*People); ok {
 			d.people = p
 		}
-		policy, err := net.Policy.Encode()
-		check(t, err)
-		c.Alliance = web.Alliance{ID: net.ID(), Name: net.Policy.Name, Policy: policy}
+		c.Alliance = web.Alliance{ID: net.ID(), Name: net.Policy.Name, Policy: func() *evidence.Policy { return net.Policy }}
 		c.Parts.Custody, c.Parts.Enroller = d, d
 		*into = d
 	}

@@ -13,6 +13,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"github.com/zhenglian/zhenglian/evidence"
 	"log/slog"
 	"net"
 	"net/http"
@@ -54,12 +55,8 @@ func Start(t testing.TB, changes ...func(*web.Config)) *Portal {
 	if p.Alliance, err = testalliance.New("portal", 4); err != nil {
 		t.Fatal(err)
 	}
-	policy, err := p.Alliance.Policy.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
 	p.config = Config(p)
-	p.config.Alliance = web.Alliance{ID: p.Alliance.ID(), Name: p.Alliance.Policy.Name, Policy: policy}
+	p.config.Alliance = web.Alliance{ID: p.Alliance.ID(), Name: p.Alliance.Policy.Name, Policy: func() *evidence.Policy { return p.Alliance.Policy }}
 	addRegister(t, p)
 	for _, change := range changes {
 		change(&p.config)
