@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,5 +195,85 @@ func TestMissingKey(t *testing.T) {
 			t.Fatalf("it still says %q", fault())
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// moody signs, or fails in one of the ways in which tokens do.
+type moody struct {
+	evidence.Signer
+	mood atomic.Value // string: "", "gone", "hanging", "wrong"
+	wake chan struct{}
+}
+
+func (m *moody) Sign(message []byte) ([]byte, error) {
+	switch m.mood.Load() {
+	case "gone":
+		return nil, errors.New("the token is gone")
+	case "hanging":
+		<-m.wake
+		return nil, errors.New("the token did not answer in time")
+	case "wrong":
+		sig, err := m.Signer.Sign(message)
+		if err == nil {
+			sig[10] ^= 1
+		}
+		return sig, err
+	}
+	return m.Signer.Sign(message)
+}
+
+// A node whose token is gone, hangs, or signs rubbish says so, goes on voting and
+// serving, and signs again when the token does.
+func TestFailingToken(t *testing.T) {
+	receipt, cosign := &moody{wake: make(chan struct{})}, &moody{wake: make(chan struct{})}
+	a := startAllied(t, func(c *Config) {
+		if c.Institution == "court" {
+			receipt.Signer, cosign.Signer = c.Receipts[0], c.Cosign
+			c.Receipts, c.Cosign = []evidence.Signer{receipt}, cosign
+		}
+	})
+	court := a.nodes["court"]
+	faulty := func(want string) {
+		t.Helper()
+		for i := 0; ; i++ {
+			fault := court.Status().Faults["keys"]
+			if want == "" && fault == "" || want != "" && strings.Contains(fault, want) {
+				return
+			}
+			if i > 600 {
+				t.Fatalf("its fault is %q, want %q", fault, want)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	for i, tc := range []struct {
+		key        *moody
+		mood, want string
+	}{
+		{receipt, "gone", "the token is gone"}, {cosign, "gone", "the token is gone"},
+		{receipt, "wrong", receipt.Public().KID().String()}, {cosign, "wrong", cosign.Public().KID().String()},
+		{receipt, "hanging", "did not answer in time"},
+	} {
+		tc.key.mood.Store(tc.mood)
+		o := a.submit("ca", a.enrolment(2*i))
+		if tc.mood == "hanging" {
+			a.submit("court", a.enrolment(2*i+1)) // while it hangs
+			close(tc.key.wake)
+		}
+		faulty(tc.want)
+		if tc.mood != "hanging" {
+			a.submit("court", a.enrolment(2*i+1)) // it votes, and others witness
+		}
+		if b, err := court.boundaryOf(o.Position); err != nil {
+			t.Fatal(err)
+		} else if x, err := court.witness.at(b.Height); err != nil || len(x["court"].Roots) != 0 {
+			t.Errorf("%s: it stored %v, %v", tc.mood, x["court"], err)
+		}
+		tc.key.mood.Store("")
+		last := court.machine.cur.Load().Size - 1
+		if _, x := a.witnessed("ca", "court", last); len(x.Roots) != 1 {
+			t.Errorf("%s: %d root signatures", tc.mood, len(x.Roots))
+		}
+		faulty("")
 	}
 }

@@ -367,7 +367,7 @@ func (n *Node) afterCommit(a *applied) {
 // while it signs are covered by the next signature: a later root serves every
 // earlier statement.
 func (n *Node) runSigner(ctx context.Context) error {
-	again := time.NewTimer(0) // resign may have lacked a key
+	again := time.NewTimer(0) // resign may have lacked a key or its token
 	defer again.Stop()
 	for {
 		select {
@@ -375,7 +375,7 @@ func (n *Node) runSigner(ctx context.Context) error {
 			return nil
 		case <-n.signWake:
 		case <-again.C:
-			if !n.ring.missing.Load() {
+			if !n.ring.trouble.Load() {
 				continue
 			}
 		}
@@ -390,7 +390,7 @@ func (n *Node) runSigner(ctx context.Context) error {
 		if err := n.keyTrouble(n.witness.sign(b)); err != nil {
 			return err
 		}
-		if n.ring.missing.Load() {
+		if n.ring.trouble.Load() {
 			again.Reset(keyRetry)
 		}
 	}

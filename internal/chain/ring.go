@@ -21,7 +21,7 @@ import (
 type ring struct {
 	mu      sync.Mutex
 	signers map[evidence.Digest]evidence.Signer
-	missing atomic.Bool // a key that counts now is not to be had
+	trouble atomic.Bool // a key that counts now is not to be had, or does not sign
 }
 
 // KeyMissingError says that the log names a key of this institution that is not
@@ -43,7 +43,23 @@ func (e *KeyMissingError) Error() string {
 
 func (e *KeyMissingError) Unwrap() error { return e.Err }
 
-// keyRetry is how long a node that lacks a key waits before it looks again.
+// SigningError says that a key of this institution did not sign: its token is
+// gone or does not answer, or what came out is no signature by that key.
+type SigningError struct {
+	Use  evidence.KeyUse
+	KID  evidence.Digest
+	Size uint64          // of the root that was to be signed
+	Err  error
+}
+
+func (e *SigningError) Error() string {
+	return fmt.Sprintf("the %s key %s did not sign the root of size %d: see to the token that it is on, or to its file: %v", e.Use, e.KID, e.Size, e.Err)
+}
+
+func (e *SigningError) Unwrap() error { return e.Err }
+
+// keyRetry is how long a node whose key is missing or does not sign waits before
+// it tries again.
 const keyRetry = 2 * time.Second
 
 func (r *ring) add(signers ...evidence.Signer) {
@@ -104,17 +120,26 @@ func (n *Node) signer(use evidence.KeyUse, size uint64) (evidence.Signer, error)
 	return all[0], nil
 }
 
-// keyTrouble takes a missing key off the errors that end the node: without it
-// the node still votes and serves, and looks again.
+// keyTrouble takes keys that are missing or do not sign off the errors that end
+// the node: without them it still votes and serves, and tries again. A token may
+// be unplugged for an hour, and the log has to go on.
 func (n *Node) keyTrouble(err error) error {
 	var missing *KeyMissingError
-	if !errors.As(err, &missing) {
-		if err == nil && n.ring.missing.CompareAndSwap(true, false) {
+	var failed *SigningError
+	switch {
+	case err == nil:
+		if n.ring.trouble.CompareAndSwap(true, false) {
 			n.clearFault("keys")
 		}
+		return nil
+	case errors.As(err, &missing):
+		err = missing
+	case errors.As(err, &failed):
+		err = failed
+	default:
 		return err
 	}
-	n.ring.missing.Store(true)
-	n.fault("keys", missing.Error())
+	n.ring.trouble.Store(true)
+	n.fault("keys", err.Error())
 	return nil
 }

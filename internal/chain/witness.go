@@ -150,30 +150,15 @@ func (w *witness) finalSize() uint64 { return w.final.load() }
 
 // sign makes and spreads this institution's signatures over a new root, with
 // the keys that count for its size, and takes in what peers sent about it
-// before. A *KeyMissingError leaves everything as it was.
+// before. After a *KeyMissingError or a *SigningError nothing of its own was
+// stored or sent.
 func (w *witness) sign(b boundary) error {
-	x := witnessWire{Height: b.Height, Size: b.Size}
-	receipts, err := w.n.signers(evidence.UseReceipt, b.Size)
+	// The peers' signatures do not wait for this institution's key.
+	defer w.takeEarly(b.Height)
+	x, err := w.signed(b)
 	if err != nil {
 		return err
 	}
-	cosign, err := w.n.signer(evidence.UseCosign, b.Size)
-	if err != nil {
-		return err
-	}
-	for _, key := range receipts {
-		r, err := evidence.SignRoot(key, w.n.id, w.n.origin, b.Time/1000, b.Checkpoint)
-		if err != nil {
-			return err
-		}
-		x.Roots = append(x.Roots, rootWire{r.Protected, r.Signature})
-	}
-	cp := evidence.CosignedCheckpoint{Origin: w.n.origin, Checkpoint: b.Checkpoint}
-	c, err := cp.Cosign(cosign, w.n.alliance.CosignerName(w.n.id), w.n.now().Unix())
-	if err != nil {
-		return err
-	}
-	x.Cosig = cosigWire{c.Time, c.Signature}
 	if err := w.keep(w.n.id, x, b); err != nil {
 		return err
 	}
@@ -183,8 +168,42 @@ func (w *witness) sign(b boundary) error {
 		default: // it polls
 		}
 	}
-	w.takeEarly(b.Height)
 	return nil
+}
+
+// signed makes this institution's signatures over a root and checks each: one
+// that peers refuse would stand in its own way for good, since the first that is
+// stored for a root stays.
+func (w *witness) signed(b boundary) (witnessWire, error) {
+	x := witnessWire{Height: b.Height, Size: b.Size}
+	receipts, err := w.n.signers(evidence.UseReceipt, b.Size)
+	if err != nil {
+		return x, err
+	}
+	cosign, err := w.n.signer(evidence.UseCosign, b.Size)
+	if err != nil {
+		return x, err
+	}
+	for _, key := range receipts {
+		r, err := evidence.SignRoot(key, w.n.id, w.n.origin, b.Time/1000, b.Checkpoint)
+		if err == nil {
+			err = r.Verify(key.Public(), b.Root)
+		}
+		if err != nil {
+			return x, &SigningError{evidence.UseReceipt, key.Public().KID(), b.Size, err}
+		}
+		x.Roots = append(x.Roots, rootWire{r.Protected, r.Signature})
+	}
+	cp := evidence.CosignedCheckpoint{Origin: w.n.origin, Checkpoint: b.Checkpoint}
+	c, err := cp.Cosign(cosign, w.n.alliance.CosignerName(w.n.id), w.n.now().Unix())
+	if err == nil {
+		err = cp.VerifyCosignature(c, cosign.Public())
+	}
+	if err != nil {
+		return x, &SigningError{evidence.UseCosign, cosign.Public().KID(), b.Size, err}
+	}
+	x.Cosig = cosigWire{c.Time, c.Signature}
+	return x, nil
 }
 
 // receive checks a peer's signatures. Those about a block to come wait for it.
