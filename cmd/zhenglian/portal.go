@@ -39,11 +39,12 @@ each explained there. The node runs beside it (node).`),
 				return err
 			}
 			if err := runPortal(cmd.Context(), h, &c, a.logger(c.Log)); !errors.Is(err, context.Canceled) {
-				return err
+				return a.portalRuns(err)
 			}
 			return nil
 		},
 	}
+	cmd.AddCommand(newPortalAudit(a), newPortalRekey(a))
 	cmd.Flags().StringVar(&home, "home", "", a.t("机构目录：`DIR`", "the institution's home `DIR`"))
 	return cmd
 }

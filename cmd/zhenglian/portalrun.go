@@ -36,6 +36,7 @@ type portal struct {
 	config    *institution.PortalConfig
 	statement *currentKey
 	log       *slog.Logger
+	release   func() error // of the lock
 	db        *store.DB
 	keys      *store.Keys
 	client    *client.Client
@@ -105,6 +106,9 @@ func (p *portal) close() error {
 	if p.db != nil {
 		errs = append(errs, p.db.Close())
 	}
+	if p.release != nil {
+		errs = append(errs, p.release())
+	}
 	return errors.Join(errs...)
 }
 
@@ -113,7 +117,10 @@ func (p *portal) openStores(ctx context.Context) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("the portal's directory: %w", err)
 	}
-	if p.keys, err = store.OpenKeys(filepath.Join(p.home.Path, "keys", "portal.keys")); err != nil {
+	if p.release, err = portalLock(dir); err != nil {
+		return err
+	}
+	if p.keys, err = store.OpenKeys(portalKeys(p.home)); err != nil {
 		return fmt.Errorf("keys of the portal's database: %w", err)
 	}
 	p.db, err = store.Open(ctx, portalDatabase(p.home, *p.config))

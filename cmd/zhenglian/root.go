@@ -130,7 +130,12 @@ func (a *app) require(cmd *cobra.Command, names ...string) error {
 func (a *app) printUsage(cmd *cobra.Command) error {
 	line := cmd.UseLine()
 	if cmd.HasAvailableSubCommands() {
-		line = cmd.CommandPath() + " COMMAND"
+		commands := cmd.CommandPath() + " COMMAND"
+		if strings.Contains(cmd.Use, " ") { // it does something by itself too
+			line += "\n  " + commands
+		} else {
+			line = commands
+		}
 	}
 	fmt.Fprintf(a.out, "%s\n  %s\n", a.t("用法：", "Usage:"), line)
 	if cmd.HasExample() {

@@ -98,7 +98,7 @@ func TestEveryBlockIsRun(t *testing.T) {
 	for _, path := range documents(t) {
 		for _, b := range blocks(t, path) {
 			switch b.how {
-			case "here", "nodes":
+			case "here", "nodes", "portal", "stopped":
 				if _, ok := sessions[path]; !ok {
 					t.Errorf("%s:%d: no session runs this document: add it to sessions", path, b.line)
 				}

@@ -59,6 +59,11 @@ func write(t *testing.T, script *strings.Builder, path string) {
 			script.WriteString(b.text)
 		case "nodes":
 			script.WriteString(inBackground(b.text))
+		case "portal": // in the background, until a block that is run with it stopped
+			fmt.Fprintf(script, "%s >portal.log 2>&1 &\nportal=$!\n", strings.TrimSpace(b.text))
+			fmt.Fprintf(script, "for i in $(seq 300); do curl -fs http://localhost:%s/readyz >/dev/null && break; sleep 0.2; done\ncurl -fs http://localhost:%s/readyz || { tail -n 20 portal.log >&2; exit 1; }\n", portalPort, portalPort)
+		case "stopped":
+			script.WriteString("kill $portal; wait $portal || true\n" + b.text)
 		}
 	}
 }
@@ -84,6 +89,9 @@ done
 	return b.String()
 }
 
+// portalPort is the port of docs/portal.md, for which a free one stands in.
+const portalPort = "8450"
+
 var host = regexp.MustCompile(`(https?://)?([a-z]+\.example:[0-9]+)`)
 
 // onThisMachine gives every host and port of the text a free port here.
@@ -96,6 +104,18 @@ func onThisMachine(t *testing.T, text string) string {
 			_ = l.Close()
 		}
 	}()
+	if strings.Contains(text, portalPort) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, l)
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = strings.ReplaceAll(text, portalPort, port)
+	}
 	return host.ReplaceAllStringFunc(text, func(found string) string {
 		m := host.FindStringSubmatch(found)
 		if ports[m[2]] == "" {
