@@ -19,7 +19,6 @@
 //		s.page("POST /keys/{kid}/revoke", member, s.keyRevoke)
 //		s.app("POST /app/keys", signedIn, s.keyRequest)   // JSON; errors are RFC 9457 problems
 //		s.bare("GET /signin/callback", public, s.callback) // no language in the path, else like a page
-//		s.mount("/ca/", caHandler)                        // a protocol's own endpoint: no session
 //		s.navigate(30, "/keys", "keys.nav", member)
 //	}
 //
@@ -48,6 +47,10 @@
 // Scripts fetch with header Accept-Language set to document.documentElement.lang.
 // The policy allows no inline script or style, no other host, and no text
 // turned into HTML or script addresses but through static/trusted.js.
+//
+// A fake of a new part goes into webtest/parts.go, a path for each page with a
+// wildcard into webtest.Examples, and states worth looking at (empty, refused,
+// many) into webtest's states: test/pages then opens them all.
 //
 // # Trust
 //

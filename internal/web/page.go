@@ -93,10 +93,6 @@ func (s *Site) register(pattern string, rt route, h func(*request) error) {
 	s.mux.Handle(pattern, s.serve(rt, h))
 }
 
-// mount hands a subtree to a protocol's own handler: no session, no layout. It
-// may replace the headers that guard sets.
-func (s *Site) mount(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
-
 // serve is the way of every request that has a page or an endpoint: session,
 // person, access, handler, and the error as a page.
 func (s *Site) serve(rt route, h func(*request) error) http.Handler {
