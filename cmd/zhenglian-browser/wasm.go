@@ -449,8 +449,10 @@ func jsOpenObject(a arguments) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	var way passage
 	n, err := io.CopyBuffer(writerFunc(func(b []byte) error {
 		_, err := await(write.Invoke(jsBytes(b)))
+		way.passed(len(b))
 		return err
 	}), struct{ io.Reader }{c}, make([]byte, window))
 	if err != nil {

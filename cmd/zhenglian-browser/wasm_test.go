@@ -317,7 +317,7 @@ func TestLargeFile(t *testing.T) {
 	options := object{"recipients": []string{device.Recipient}, "store": store}
 	small := writeFile(t, t.TempDir(), []byte("small"))
 	p.call(nil, "seal", object{"$file": small}, options)
-	var before, after struct{ Bytes, Largest int64 }
+	var before, after struct{ Bytes, Largest, Arrays int64 }
 	p.call(&before, "memory")
 	content := make([]byte, 48<<20+7)
 	r := rand.NewChaCha8([32]byte{1})
@@ -330,6 +330,12 @@ func TestLargeFile(t *testing.T) {
 	p.call(&after, "memory")
 	if grown := after.Bytes - before.Bytes; grown > 40<<20 {
 		t.Errorf("memory grew by %d bytes for a file of 48 MiB", grown)
+	}
+	// What went to and came from the page must be let go of too: Go's own small
+	// heap is no reason for it to collect garbage.
+	t.Logf("arrays of the page: %d bytes before, %d at most", before.Arrays, after.Arrays)
+	if grown := after.Arrays - before.Arrays; grown > 64<<20 {
+		t.Errorf("arrays of the page grew by %d bytes for a file of 48 MiB", grown)
 	}
 	if after.Largest > 4<<20 {
 		t.Errorf("a piece of %d bytes, at most 4 MiB are promised", after.Largest)

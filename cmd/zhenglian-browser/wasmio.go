@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"syscall/js"
 
@@ -21,6 +22,23 @@ const (
 	// again over a phone's connection.
 	piece = 4 << 20
 )
+
+// letGoEvery is how many bytes pass to or from the page between two collections
+// of garbage.
+const letGoEvery = 8 << 20
+
+// passage counts bytes that go to and come from the page in arrays of its own.
+// Go keeps such an array until it collects garbage, which its own small heap
+// gives it no reason to do: without this, a video would be held in memory by the
+// arrays it went through.
+type passage int
+
+func (p *passage) passed(n int) {
+	if *p += passage(n); *p >= letGoEvery {
+		*p = 0
+		runtime.GC()
+	}
+}
 
 // thrownError is what a promise was rejected with.
 type thrownError struct{ reason js.Value }
@@ -74,6 +92,7 @@ type pageReader struct {
 	at     int64
 	buf    []byte // a window
 	rest   []byte // of buf, not yet read
+	way    passage
 }
 
 func (r *pageReader) Read(p []byte) (int, error) {
@@ -95,6 +114,7 @@ func (r *pageReader) Read(p []byte) (int, error) {
 		r.rest = r.buf[:n]
 		js.CopyBytesToGo(r.rest, data)
 		r.at += n
+		r.way.passed(int(n))
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
@@ -138,11 +158,13 @@ func (s *pageStore) Put(ctx context.Context, name string, write func(w io.Writer
 		return fmt.Errorf("%s: %w", name, vault.ErrExist)
 	}
 	buf := make([]byte, 0, 64<<10)
+	var way passage
 	send := func() error {
 		if len(buf) == 0 {
 			return nil
 		}
 		_, err := await(upload.Call("write", jsBytes(buf)))
+		way.passed(len(buf))
 		buf = buf[:0]
 		if err != nil {
 			return fmt.Errorf("uploading: %w", err)
@@ -188,7 +210,7 @@ func (s *pageStore) Range(ctx context.Context, name string, offset, length int64
 	if offset < 0 || length < 0 || offset > size || length > size-offset {
 		return nil, fmt.Errorf("%s has %d bytes: %w", name, size, io.ErrUnexpectedEOF)
 	}
-	return io.NopCloser(&rangeReader{s, name, offset, offset + length, nil}), nil
+	return io.NopCloser(&rangeReader{s: s, name: name, at: offset, end: offset + length}), nil
 }
 
 // rangeReader fetches a range in windows.
@@ -197,6 +219,7 @@ type rangeReader struct {
 	name    string
 	at, end int64
 	rest    []byte
+	way     passage
 }
 
 func (r *rangeReader) Read(p []byte) (int, error) {
@@ -216,6 +239,7 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 			return 0, fmt.Errorf("fetching %s: %w", r.name, io.ErrUnexpectedEOF)
 		}
 		r.at += n
+		r.way.passed(int(n))
 	}
 	n := copy(p, r.rest)
 	r.rest = r.rest[n:]
@@ -269,6 +293,7 @@ type pageFile struct {
 	at       int64  // of the next byte
 	size     int64  // of the file
 	buf      []byte // ends at at
+	way      passage
 }
 
 func (f *pageFile) flush() error {
@@ -276,6 +301,7 @@ func (f *pageFile) flush() error {
 		return nil
 	}
 	_, err := await(f.write.Invoke(float64(f.at-int64(len(f.buf))), jsBytes(f.buf)))
+	f.way.passed(len(f.buf))
 	f.buf = f.buf[:0]
 	if f.progress != nil {
 		f.progress(f.size)

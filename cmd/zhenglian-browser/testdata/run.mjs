@@ -21,6 +21,7 @@ go.run(instance);
 await ready;
 
 let largest = 0; // piece that an upload was given
+let arrays = 0; // bytes in arrays that were alive at once, when most were
 const store = {
   async size(name) { return stat(join(folder, name)).then((s) => s.size, () => -1); },
   async list(prefix) {
@@ -33,7 +34,7 @@ const store = {
     const path = join(folder, 'tmp', name.replace('/', '.'));
     const file = await open(path, 'w');
     return {
-      async write(bytes) { largest = Math.max(largest, bytes.length); await file.write(bytes); },
+      async write(bytes) { largest = Math.max(largest, bytes.length); arrays = Math.max(arrays, process.memoryUsage().arrayBuffers); await file.write(bytes); },
       async finish() { await file.close(); await rename(path, join(folder, name)); return true; },
       async abort() { await file.close(); },
     };
@@ -110,7 +111,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   let answer;
   try {
     let value;
-    if (call === 'memory') value = { bytes: instance.exports.mem.buffer.byteLength, largest };
+    if (call === 'memory') value = { bytes: instance.exports.mem.buffer.byteLength, largest, arrays };
     else if (call === 'public') value = await spki(args[0]);
     else value = await globalThis.zhenglianBrowser[call](...await argument(args));
     answer = { value: plain(value) };
