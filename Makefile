@@ -59,4 +59,4 @@ soak: go ## the fault scenarios, over and over for SOAK (default 30m)
 	@sh scripts/soak.sh $(or $(SOAK),30m)
 
 clean: ## remove bin/, out/ and what npm installed
-	rm -rf bin out test/judges/node_modules
+	rm -rf bin out test/*/node_modules internal/web/wasm/*.gz internal/web/wasm/wasm_exec.js

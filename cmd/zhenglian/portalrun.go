@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-chi/httprate"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zhenglian/zhenglian/client"
@@ -338,11 +339,15 @@ func (p *portal) handler() http.Handler {
 		}
 		fmt.Fprintln(w, "ready")
 	})
+	limited := func(h http.Handler) http.Handler { return h }
+	if n := int(p.config.Limits.RequestsPerMinute); n > 0 {
+		limited = httprate.LimitByIP(n, time.Minute)
+	}
 	if p.ca != nil {
-		mux.Handle("/ca/", p.ca.Handler())
+		mux.Handle("/ca/", limited(p.ca.Handler()))
 	}
 	if p.provider != nil {
-		mux.Handle(demoPath+"/", p.provider.Handler())
+		mux.Handle(demoPath+"/", limited(p.provider.Handler()))
 	}
 	return mux
 }
