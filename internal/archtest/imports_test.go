@@ -17,8 +17,9 @@ var house = []struct {
 }{
 	{"evidence", nil},
 	{"evidence/rfc3161", []string{"evidence"}},
+	{"evidence/recording", []string{"evidence"}},
 	{"evidence/webauthn", []string{"evidence"}},
-	{"verify", []string{"evidence", "evidence/rfc3161", "evidence/webauthn"}},
+	{"verify", []string{"evidence", "evidence/recording", "evidence/rfc3161", "evidence/webauthn"}},
 	{"internal/httpsig", []string{"evidence"}},
 	{"client", []string{"evidence", "evidence/rfc3161", "verify", "internal/httpsig"}},
 	{"internal/signing", []string{"evidence"}},
@@ -48,6 +49,7 @@ var house = []struct {
 	{"verify/render", []string{"evidence", "verify"}},
 	{"verify/command", []string{"evidence", "verify", "verify/render"}},
 	{"internal/capture/proxy", []string{"evidence"}},
+	{"internal/capture/warc", []string{"evidence", "evidence/recording", "internal/capture/proxy"}},
 }
 
 // outside limits who imports what comes from elsewhere, directly.
@@ -120,7 +122,7 @@ func TestOutside(t *testing.T) {
 // What a court must be able to trust depends, all the way down, on no engine, no
 // database and no HTTP.
 func TestPureCore(t *testing.T) {
-	for _, pkg := range []string{"evidence", "evidence/rfc3161", "verify"} {
+	for _, pkg := range []string{"evidence", "evidence/recording", "evidence/rfc3161", "verify"} {
 		out, err := exec.Command("go", "list", "-deps", module+"/"+pkg).CombinedOutput()
 		if err != nil {
 			t.Fatalf("listing what %s depends on: %v\n%s", pkg, err, out)
