@@ -191,6 +191,10 @@ func portalPolicy(h *institution.Home, c *institution.PortalConfig) (*evidence.P
 			return nil, err
 		}
 	}
+	for _, a := range c.Acts {
+		policy.Acts = append(policy.Acts, evidence.ActRule{Kind: a.Kind, Assurance: int(a.Assurance), Passkey: a.Passkey})
+	}
+	slices.SortFunc(policy.Acts, func(a, b evidence.ActRule) int { return strings.Compare(a.Kind, b.Kind) })
 	files := slices.Clone(c.CertificateAuthorities)
 	if h.HasCA() {
 		files = append(files, filepath.Join("ca", "authority.json"))

@@ -30,6 +30,7 @@ type PortalConfig struct {
 
 	Providers    []ProviderConfig   `koanf:"providers"`
 	Officers     []OfficerConfig    `koanf:"officers"`
+	Acts         []ActConfig        `koanf:"acts"`
 	Certificates CertificatesConfig `koanf:"certificates"`
 	Limits       PortalLimits       `koanf:"limits"`
 	Log          LogConfig          `koanf:"log"`
@@ -55,6 +56,13 @@ type OfficerConfig struct {
 	Issuer  string   `koanf:"issuer"`
 	Subject string   `koanf:"subject"`
 	Roles   []string `koanf:"roles"`
+}
+
+// ActConfig is what an act of one kind needs: evidence.ActRule.
+type ActConfig struct {
+	Kind      string `koanf:"kind"`
+	Assurance int64  `koanf:"assurance"`
+	Passkey   bool   `koanf:"passkey"`
 }
 
 // CertificatesConfig bounds what the CA institution issues.
@@ -172,6 +180,17 @@ func (c *PortalConfig) checkPeople() (setting, reason, hint string) {
 			return key + "max_age_days", fmt.Sprintf("= %d is below 0", p.MaxAgeDays), "0 means any age"
 		}
 		seen[p.ID] = true
+	}
+	kinds := map[string]bool{}
+	for i, a := range c.Acts {
+		key := fmt.Sprintf("acts[%d].", i)
+		if !isSlug(a.Kind) || kinds[a.Kind] {
+			return key + "kind", fmt.Sprintf("= %q is no kind of act, or is given twice", a.Kind), "use deposit, file, grant, record, settle, sign or submit, each once"
+		}
+		if a.Assurance < 0 || a.Assurance > 3 {
+			return key + "assurance", fmt.Sprintf("= %d is not 0 to 3", a.Assurance), "1 self-asserted, 2 document, 3 in person or live face"
+		}
+		kinds[a.Kind] = true
 	}
 	for i, o := range c.Officers {
 		key := fmt.Sprintf("officers[%d].", i)

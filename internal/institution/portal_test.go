@@ -43,6 +43,8 @@ func TestPortalSettings(t *testing.T) {
 		{provider + provider, "providers[1].id"},
 		{strings.Replace(provider, "https://id", "http://id", 1), "providers[0].issuer"},
 		{"[[officers]]\nissuer = \"i\"\nsubject = \"s\"\nroles = [\"king\"]", "officers[0].roles"},
+		{"acts = [{ kind = \"sign\", assurance = 4 }]", "acts[0].assurance"},
+		{"acts = [{ kind = \"sign\", assurance = 2 }, { kind = \"sign\", assurance = 1 }]", "acts[1].kind"},
 		{"nonsense = 1", "nonsense"},
 	} {
 		write(tc.text)
