@@ -23,10 +23,10 @@ SAMPLES := out/samples
 # Chinese letters for the browser's pictures.
 CJK := fonts-noto-cjk=/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc
 
-.PHONY: help build demo test check bench soak clean go samples
+.PHONY: help build demo test check bench soak screenshots clean go samples
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 # Every target that compiles asks this first.
 go:
@@ -57,6 +57,12 @@ bench: build ## deposits a second on four validators, with 64 and with 100,000 k
 
 soak: go ## the fault scenarios, over and over for SOAK (default 30m)
 	@sh scripts/soak.sh $(or $(SOAK),30m)
+
+screenshots: go ## pictures of every page of the portal, into docs/images/pages
+	@sh scripts/install.sh chromium fonts-noto-cjk=/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc
+	@sh scripts/samples.sh $(SAMPLES)
+	@sh scripts/wasm.sh
+	@"$(GO)" test -count=1 -timeout 20m -v -run '^TestScreenshots$$' ./test/portal -args -update
 
 clean: ## remove bin/, out/ and what npm installed
 	rm -rf bin out test/*/node_modules internal/web/wasm/*.gz internal/web/wasm/wasm_exec.js

@@ -28,7 +28,7 @@ const pictures = "../../docs/images/pages"
 // pages is every page of the portal that a person can come to.
 var pages = strings.Fields(`home home-member signin provider session signin-confirm signout-everywhere problem verify verify-finding
 	key key-paper deposit deposit-done records record keys key-one key-passkey key-request access-log my-data
-	apply application lost desk desk-purpose desk-application desk-code console`)
+	apply application application-correction lost desk desk-purpose desk-application desk-code console`)
 
 // There is a picture of every page, in both languages, narrow and wide, and none
 // of a page that is no more.
@@ -110,17 +110,17 @@ func TestScreenshots(t *testing.T) {
 	s.must(operator.SignIn(ctx, walk.Ma))
 
 	for _, told := range []struct {
-		lang                        string
-		person, applicant           walk.Person
-		photo, paper                string
-		device, step, second        string
-		note, place                 string
-		purpose, story, companyMark string
+		lang                         string
+		person, applicant            walk.Person
+		photo, paper                 string
+		device, step, second         string
+		note, place                  string
+		purpose, reply, again, story string
 	}{
 		{walk.Chinese, walk.Lin, walk.Zhao, "侵权商品页面.jpg", "插画底稿与授权书.pdf", "工作室电脑", "网店盗用插画的页面", "原创底稿与授权书", "在“山海文创”店铺商品页看到，商品编号 20261122。", "杭州市西湖区",
-			"首次核验企业材料", "昨天傍晚在地铁二号线上丢失了手机，已挂失电话卡。", "青枫演示科技"},
+			"初审企业材料", "授权书缺少法定代表人签字页，请补交。", "复核补交的材料与到场证件", "昨天傍晚在地铁二号线上丢失了手机，已挂失电话卡。"},
 		{walk.English, walk.Chen, walk.He, "shop-page-with-the-photo.jpg", "contract-and-negatives.pdf", "studio laptop", "Shop page that sells my photo", "Contract and negatives", "Seen in the shop's listing 20261122; the watermark was cut off.", "Hangzhou, West Lake",
-			"first check of the company's papers", "Lost my phone on line 2 last night; the SIM card is blocked.", "青枫演示科技"},
+			"first check of the papers", "The mandate lacks the page with the representative's signature.", "the corrected papers, and her card shown at the desk", "Lost my phone on line 2 last night; the SIM card is blocked."},
 	} {
 		c := at(told.lang)
 		_, err := c.AddAuthenticator(ctx)
@@ -184,8 +184,12 @@ func TestScreenshots(t *testing.T) {
 		officer.shoot("desk-purpose", "/desk/"+id)
 		s.must(officer.Examine(ctx, id, told.purpose))
 		officer.both("desk-application")
+		text(s)(officer.Walker.Decide(ctx, walk.Decision{Outcome: "correct", Reason: told.reply}))
+		applicant.shoot("application-correction", "/apply/"+id, told.reply)
+		s.must(applicant.Amend(ctx, id, walk.Application{}))
+		s.must(officer.Examine(ctx, id, told.again))
 		text(s)(officer.Walker.Decide(ctx, walk.Decision{Outcome: "approved"}))
-		s.must(officer.Examine(ctx, lost, told.purpose))
+		s.must(officer.Examine(ctx, lost, told.again))
 		text(s)(officer.Walker.Decide(ctx, walk.Decision{Outcome: "approved"}))
 		officer.both("desk-code")
 		s.must(c.SignIn(ctx, told.person)) // approving ended her sessions

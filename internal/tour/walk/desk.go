@@ -97,7 +97,12 @@ type Decision struct {
 // Decide decides about the application that is open. For a recovery that is
 // approved it returns the code to be handed over.
 func (w *Walker) Decide(ctx context.Context, d Decision) (code string, err error) {
-	do := []func() error{w.click(ctx, "radio", "outcome-"+d.Outcome)}
+	// The answer may have this page's address: what is of this page is marked.
+	mark := func() error {
+		_, err := tour.Eval[bool](ctx, w.Visitor, `globalThis.walked = true`)
+		return err
+	}
+	do := []func() error{mark, w.click(ctx, "radio", "outcome-"+d.Outcome)}
 	if d.Level > 0 {
 		do = append(do, w.click(ctx, "radio", fmt.Sprintf("level-%d", d.Level)))
 	}
@@ -107,7 +112,7 @@ func (w *Walker) Decide(ctx context.Context, d Decision) (code string, err error
 	}
 	for {
 		// One look: what the page says belongs to where it is.
-		page, err := tour.Eval[[2]string](ctx, w.Visitor, `[document.readyState === "complete" ? location.pathname : "", document.body?.innerText ?? ""]`)
+		page, err := tour.Eval[[2]string](ctx, w.Visitor, `[document.readyState === "complete" && !globalThis.walked ? location.pathname : "", document.body?.innerText ?? ""]`)
 		if err != nil {
 			return "", err
 		}
