@@ -283,7 +283,7 @@ func newCAList(a *app) *cobra.Command {
 	var o caFlags
 	var out, name string
 	cmd := &cobra.Command{
-		Use:   "crl --home CA_HOME --out FILE [--key p256|sm2] [OPTIONS]",
+		Use:   "crl --home CA_HOME --out FILE [--key NAME] [OPTIONS]",
 		Short: a.t("按链上现状签发吊销列表并写出", "Sign a revocation list by what the chain says, and write it"),
 		Args:  a.arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -294,9 +294,16 @@ func newCAList(a *app) *cobra.Command {
 				if err := errors.Join(c.Resume(ctx), c.Sync(ctx)); err != nil {
 					return err
 				}
+				if i := c.Present(evidence.ES256); name == "" && i != nil {
+					name = i.Name()
+				}
 				der, next, err := c.List(ctx, name)
 				if errors.Is(err, ca.ErrUnknown) {
-					return usage(a.t("本机构没有 %q 签发密钥", "this institution has no %q CA key", name), a.t("用 p256 或 sm2", "use p256 or sm2"))
+					var names []string
+					for _, i := range c.Issuers() {
+						names = append(names, i.Name())
+					}
+					return usage(a.t("本机构没有 %q 签发密钥，或它没有要签的吊销列表", "this institution has no CA key %q, or no list of it is needed", name), a.t("可用：", "use one of: ")+strings.Join(names, ", "))
 				}
 				if err != nil {
 					return err
@@ -311,7 +318,7 @@ func newCAList(a *app) *cobra.Command {
 	}
 	o.add(a, cmd)
 	cmd.Flags().StringVar(&out, "out", "", a.t("写到新文件 `FILE`（PEM）；- 为标准输出", "the new `FILE` (PEM); - is the standard output"))
-	cmd.Flags().StringVar(&name, "key", "p256", a.t("哪个签发密钥 `NAME`：p256 或 sm2", "which CA key, `NAME`: p256 or sm2"))
+	cmd.Flags().StringVar(&name, "key", "", a.t("哪个签发密钥 `NAME`：p256、sm2，更换之后为 p256-2 等；默认为现用的 P-256 密钥", "which CA key, `NAME`: p256, sm2, or p256-2 and so on after a replacement; the present P-256 key by default"))
 	return cmd
 }
 
@@ -514,7 +521,11 @@ func (a *app) trustIssuers(p *evidence.Policy, files []string) error {
 	for _, path := range files {
 		authority, err := institution.ReadCertificateAuthority(path)
 		if err == nil {
-			err = p.AddCertificateAuthority(evidence.CertificateAuthority{ID: authority.ID, Certificate: authority.Certificate})
+			for _, c := range authority.ForPolicy() {
+				if err = p.AddCertificateAuthority(c); err != nil {
+					break
+				}
+			}
 		}
 		if err != nil {
 			return fail(a.t("%s 不能作为受信任的 CA", "%s cannot be trusted as a certification authority", path),

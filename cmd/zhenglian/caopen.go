@@ -38,7 +38,7 @@ func newAuthority(h *institution.Home, c institution.PortalConfig, db *store.DB,
 		return nil, &institution.Error{Code: institution.CodeCA, Path: filepath.Join(h.Path, "portal.toml"), Subject: "certificates.policy", Reason: "certificates.policy is empty", Hint: "give the object identifier of the institution's own certificate policies"}
 	}
 	for _, k := range files.Keys {
-		i, err := ca.NewIssuer(k.Key, k.Certificate)
+		i, err := ca.NewIssuer(k.Key, k.Certificate, k.Generation)
 		if err != nil {
 			return nil, err
 		}

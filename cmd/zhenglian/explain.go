@@ -147,6 +147,8 @@ func homeSentences() map[institution.ErrorCode][2]string {
 		institution.CodePortal:        {"portal.toml 写不成，没有改动", "已有的文件请直接编辑"},
 		institution.CodeCA:            {"成员证书的签发密钥或根证书不能用", "没有的话用 `zhenglian institution ca` 建立；否则从备份恢复"},
 		institution.CodeRotation:      {"更换密钥没有做完", "用同样的命令再运行一次，即可接着做完"},
+		institution.CodeNoSM2:         {"本机构没有可更换的 SM2 密钥", "去掉 --sm2"},
+		institution.CodeTSA:           {"时间戳机构的密钥、证书或公开文件不能用", "没有的话用 `zhenglian institution tsa` 建立；中断的话用同样的命令再运行一次；否则从备份恢复"},
 		institution.CodePeerKey:       {"对方的 TLS 密钥不是它应有的", "核对双方的 alliance.json 和 node.toml 中 [peers] 的地址"},
 	}
 }

@@ -204,8 +204,10 @@ func portalPolicy(h *institution.Home, c *institution.PortalConfig) (*evidence.P
 		if err != nil {
 			return nil, err
 		}
-		if err := policy.AddCertificateAuthority(evidence.CertificateAuthority{ID: a.ID, Certificate: a.Certificate}); err != nil {
-			return nil, err
+		for _, c := range a.ForPolicy() {
+			if err := policy.AddCertificateAuthority(c); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return policy, nil

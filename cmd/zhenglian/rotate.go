@@ -12,6 +12,7 @@ import (
 
 	"github.com/zhenglian/zhenglian/client"
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/identity/ca"
 	"github.com/zhenglian/zhenglian/internal/institution"
 	"github.com/zhenglian/zhenglian/internal/signing"
 	"github.com/zhenglian/zhenglian/internal/timestamp"
@@ -33,16 +34,20 @@ func newInstitutionRotate(a *app) *cobra.Command {
 记录位置之前的日志规模仍由旧密钥担保，之后的由新密钥担保；旧回执一份也不用重签。
 运行中的节点自行改用新密钥，无须重启。中断后用同样的命令再运行一次即可接着做完。
 声明密钥本身如已丢失，或已落入他人之手，本命令无能为力：要由联盟其他机构表决，
-而表决尚未实现。`,
+而表决尚未实现。
+tsa、ca 两种密钥不登记上链：旧证书留在公开文件中，签过的照样有效；相关进程须重启。`,
 			`Makes the new key on this host, signs the change with the institution's present
 statement key, and registers it. For sizes of the log up to the change's position the
 old key stands, beyond it the new one; no old receipt has to be signed again. A running
 node goes over to the new key by itself, without a restart. After an interruption the
 same command goes on where it was.
 When the statement key itself is lost, or in somebody else's hands, this does not help:
-the other institutions would have to vote, and votes are not there yet.`),
+the other institutions would have to vote, and votes are not there yet.
+The tsa and ca keys stand in no log: their old certificates stay in the public file,
+what they signed stays valid, and the processes that use them have to be restarted.`),
 		Example: "  zhenglian institution rotate --home /var/lib/zhenglian/court --use receipt\n" +
-			"  zhenglian institution rotate --home /var/lib/zhenglian/court --use cosign --reason keyCompromise",
+			"  zhenglian institution rotate --home /var/lib/zhenglian/court --use cosign --reason keyCompromise\n" +
+			"  zhenglian institution rotate --home /var/lib/zhenglian/ca --use ca",
 		Args: a.arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.require(cmd, "home", "use"); err != nil {
@@ -53,9 +58,9 @@ the other institutions would have to vote, and votes are not there yet.`),
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.home, "home", "", a.t("机构目录：`DIR`", "the institution's home `DIR`"))
-	f.StringVar(&o.use, "use", "", a.t("密钥用途 `USE`：receipt 回执、cosign 检查点、attest 鉴证、statement 声明、tsa 时间戳", "what the key is for, `USE`: receipt, cosign, attest, statement or tsa"))
+	f.StringVar(&o.use, "use", "", a.t("密钥用途 `USE`：receipt 回执、cosign 检查点、attest 鉴证、statement 声明、tsa 时间戳、ca 成员证书", "what the key is for, `USE`: receipt, cosign, attest, statement, tsa or ca"))
 	f.StringVar(&o.reason, "reason", "superseded", a.t("原因 `REASON`：superseded 例行更换、keyCompromise 可能已泄露、unspecified", "`REASON`: superseded (routine), keyCompromise or unspecified"))
-	f.BoolVar(&o.sm2, "sm2", false, a.t("更换的是 SM2 回执密钥", "the SM2 receipt key is the one to replace"))
+	f.BoolVar(&o.sm2, "sm2", false, a.t("更换的是 SM2 的回执密钥或成员证书密钥", "the SM2 key is the one to replace, of receipts or members' certificates"))
 	f.StringVar(&o.algorithm, "algorithm", "", a.t("新密钥的算法 `ALG`：ed25519、p256 或 sm2；默认与旧密钥相同", "`ALG` of the new key: ed25519, p256 or sm2; the old key's by default"))
 	f.StringVar(&o.node, "node", "", a.t("节点的网址 `URL`；默认为本机构描述中的公开接口", "the node's `URL`; the descriptor's public interface by default"))
 	f.DurationVar(&o.timeout, "timeout", time.Minute, a.t("等待最终确认的时间：`DURATION`", "how long to wait until it is final: `DURATION`"))
@@ -68,12 +73,15 @@ func rotationReasons() map[string]uint64 {
 }
 
 func (a *app) rotate(ctx context.Context, o rotateFlags) error {
-	if o.use == "tsa" {
+	switch o.use {
+	case "tsa":
 		return a.rotateTSA(o.home)
+	case "ca":
+		return a.rotateCA(o.home, o.sm2)
 	}
 	use := evidence.KeyUse(o.use)
 	if !use.Replaceable() {
-		hint := a.t("可用：receipt、cosign、attest、statement、tsa", "use receipt, cosign, attest, statement or tsa")
+		hint := a.t("可用：receipt、cosign、attest、statement、tsa、ca", "use receipt, cosign, attest, statement, tsa or ca")
 		if use == evidence.UseConsensus || use == evidence.UseNode || use == evidence.UseTLS {
 			hint = a.t("consensus、node、tls 三把密钥由创世文件固定，要更换须由联盟表决，而表决尚未实现", "the consensus, node and tls keys are fixed by the genesis: replacing them needs a vote of the alliance, and votes are not there yet")
 		}
@@ -206,5 +214,36 @@ func (a *app) rotateTSA(home string) error {
 		a.t("公开文件（含新旧根证书）", "public file, with the old roots"), filepath.Join(home, "tsa", "authority.json"))
 	a.say("\n下一步：\n  1. 备份新私钥。\n  2. 先把 tsa/authority.json 交给请求时间戳的节点和制定核验策略的人：没有它的人会拒收新时间戳。\n  3. 然后重启本机构的节点；重启之前仍用旧密钥。旧时间戳照样有效。",
 		"\nNext:\n  1. Back up the new private key.\n  2. First hand tsa/authority.json to the nodes that ask it and to those who write policies: without it\n     they refuse the new tokens.\n  3. Then restart this institution's node; until then it signs with the old key. Old tokens stay valid.")
+	return nil
+}
+
+// rotateCA gives a home's certification authority its next key and certificate.
+func (a *app) rotateCA(home string, sm2 bool) error {
+	r, err := institution.RotateCA(home, sm2, a.now(), ca.SelfIssue)
+	if err != nil {
+		return err
+	}
+	a.say("“%s”（%s）的成员证书有了新的签发密钥和根证书（第 %d 代）。", "%q (%s) has its next key and root for members' certificates (generation %d).", r.Authority.Name, r.Authority.ID, r.Generation)
+	a.fields(
+		a.t("新私钥（不得离开本机）", "new private key (stays here)"), r.Key,
+		a.t("新根证书（核验此后签发的）", "new root, for what is issued from now on"), r.Certificate,
+		a.t("旧根证书（核验此前签发的）", "old root, for what was issued before"), r.Former,
+		a.t("公开文件（含新旧根证书）", "public file, with the old roots"), filepath.Join(home, "ca", "authority.json"))
+	a.say(`
+下一步：
+  1. 备份新私钥。
+  2. 把 ca/authority.json 交给制定核验策略的人：没有它的人会拒收新根签发的证书。
+  3. 重启本机构的门户和 zhenglian ca serve。重启之前它们仍用旧密钥签发，也不答复新密钥
+     所签证书的吊销查询；而 zhenglian ca issue 现在就用新密钥。
+旧证书照样有效。旧私钥仍要给它们签吊销列表，须留在原处，直到最后一张到期之后七天。`, `
+Next:
+  1. Back up the new private key.
+  2. Hand ca/authority.json to those who write policies: without it they refuse certificates
+     under the new root.
+  3. Restart this institution's portal and zhenglian ca serve. Until then they issue under
+     the old key and answer no question about certificates under the new one, which
+     zhenglian ca issue uses from now on.
+Old certificates stay valid. The old private key signs their revocation list: leave it where
+it is until seven days after the last of them has ended.`)
 	return nil
 }

@@ -1,7 +1,6 @@
 package institution
 
 import (
-	"bytes"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -39,22 +38,26 @@ type CertificateAuthority struct {
 	Certificate    string `json:"certificate"`               // PEM, P-256
 	CertificateSM2 string `json:"certificate_sm2,omitempty"` // PEM, SM2; policies cannot name it
 	Demonstration  bool   `json:"demonstration"`
+	// Former are the certificates of the keys before, the newest first.
+	Former    []string `json:"former,omitempty"`
+	FormerSM2 []string `json:"former_sm2,omitempty"`
 }
 
 // CAKey is one CA key with its self-signed certificate.
 type CAKey struct {
-	Key         *signing.Key
-	Certificate []byte // DER
+	Key         *signing.Key // nil when a former one is gone
+	Certificate []byte       // DER
+	Generation  int          // from 1; the highest of an algorithm is the present one
 }
 
 // CA is an institution's certification authority for members.
 type CA struct {
-	Keys      []CAKey // P-256, then SM2 where there is one
+	Keys      []CAKey // P-256, then SM2 where there is one; of each the present one, then the former ones
 	Authority *CertificateAuthority
 }
 
-// IssueCA makes the self-signed certificate of a CA key, in DER.
-type IssueCA func(key *signing.Key, name string, demonstration bool, now time.Time) ([]byte, error)
+// IssueCA makes the self-signed certificate of a CA key of a generation, from 1, in DER.
+type IssueCA func(key *signing.Key, name string, generation int, demonstration bool, now time.Time) ([]byte, error)
 
 func caPath(home, name string) string { return filepath.Join(home, caDir, name) }
 
@@ -76,7 +79,7 @@ func MakeCA(home string, demonstration, sm2 bool, now time.Time, issue IssueCA) 
 	}
 	public := caPath(home, caAuthorityFile)
 	if _, err := os.Lstat(public); !errors.Is(err, fs.ErrNotExist) {
-		return nil, &Error{Code: CodeExists, Path: public, Reason: "this institution has a certification authority already", Hint: "its keys are never replaced", Err: err}
+		return nil, &Error{Code: CodeExists, Path: public, Reason: "this institution has a certification authority already", Hint: "its keys are replaced with `zhenglian institution rotate --use ca`", Err: err}
 	}
 	fail := func(err error) (*CertificateAuthority, error) {
 		return nil, &Error{Code: CodeCA, Path: filepath.Join(home, caDir), Reason: "making the certification authority failed", Hint: "run it again: it goes on with what is there", Err: err}
@@ -86,7 +89,7 @@ func MakeCA(home string, demonstration, sm2 bool, now time.Time, issue IssueCA) 
 	}
 	a := &CertificateAuthority{V: 1, ID: h.ID(), Name: h.Descriptor.Name, Demonstration: demonstration}
 	for _, k := range caPlan(sm2) {
-		text, err := h.makeCAKey(k, demonstration, now, issue)
+		text, _, err := h.makeCAKey(k, 1, demonstration, now, issue)
 		if err != nil {
 			return fail(err)
 		}
@@ -119,30 +122,36 @@ func caPlan(sm2 bool) []caKeyPlan {
 	return plan
 }
 
-// makeCAKey makes key and certificate where they are missing, and returns the
-// certificate in PEM.
-func (h *Home) makeCAKey(k caKeyPlan, demonstration bool, now time.Time, issue IssueCA) ([]byte, error) {
+// makeCAKey makes key and certificate of a generation where they are missing, and
+// returns the certificate in PEM with the key.
+func (h *Home) makeCAKey(k caKeyPlan, generation int, demonstration bool, now time.Time, issue IssueCA) ([]byte, *signing.Key, error) {
 	store := h.keyStore()
 	key, err := store.Key(k.key)
 	if errors.Is(err, fs.ErrNotExist) {
 		key, err = store.Generate(k.key, k.algorithm, nil)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if got := key.Public().Algorithm(); got != k.algorithm {
-		return nil, fmt.Errorf("the key %s is %s, and has to be %s", store.Place(k.key), got, k.algorithm)
+		return nil, nil, fmt.Errorf("the key %s is %s, and has to be %s", store.Place(k.key), got, k.algorithm)
 	}
 	path := caPath(h.Path, k.certificate)
-	if text, err := readPublic(path); !errors.Is(err, fs.ErrNotExist) {
-		return text, err // of the run that was interrupted
+	text, err := readPublic(path) // of a run that was interrupted
+	if errors.Is(err, fs.ErrNotExist) {
+		var der []byte
+		if der, err = issue(key, h.Descriptor.Name, generation, demonstration, now); err == nil {
+			text = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+			err = signing.CreateFile(path, text, 0o644)
+		}
 	}
-	der, err := issue(key, h.Descriptor.Name, demonstration, now)
+	if err == nil {
+		_, err = certifies(text, key)
+	}
 	if err != nil {
-		return nil, err
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return text, signing.CreateFile(path, text, 0o644)
+	return text, key, nil
 }
 
 // HasCA reports whether the institution has a certification authority.
@@ -167,22 +176,12 @@ func (h *Home) CA() (*CA, error) {
 		return fail(public, "the certification authority's public file cannot be read", err)
 	}
 	ca := &CA{Authority: a}
-	store := h.keyStore()
 	for _, k := range caPlan(a.CertificateSM2 != "") {
-		path := caPath(h.Path, k.certificate)
-		text, err := readPublic(path)
+		keys, err := h.caGenerations(k)
 		if err != nil {
-			return fail(path, "the CA certificate cannot be read", err)
+			return nil, err
 		}
-		block, rest := pem.Decode(text)
-		if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) != 0 {
-			return fail(path, "it is not one CERTIFICATE block of PEM", nil)
-		}
-		key, err := store.Key(k.key)
-		if err != nil {
-			return fail(store.Place(k.key), "the CA key cannot be used", err)
-		}
-		ca.Keys = append(ca.Keys, CAKey{key, block.Bytes})
+		ca.Keys = append(ca.Keys, keys...)
 	}
 	return ca, nil
 }

@@ -13,6 +13,8 @@
 //	HOME/alliance.json    public; the genesis, written once by Join
 //	HOME/node.toml        settings, each explained in the file
 //	HOME/keys/NAME.pem    private: consensus, node, receipt, receipt-sm2, cosign, statement, attest, tls
+//	HOME/ca/, HOME/tsa/   public: certificates of the authorities that it has, and their authority.json
+//	HOME/rotations/       which generations of keys, NAME.2 and so on, are in place
 //	HOME/data/            the node's stores
 //
 // Trusted: keys/ (whoever reads it is this institution until its keys are

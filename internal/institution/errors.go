@@ -26,6 +26,7 @@ const (
 	CodeTSA           ErrorCode = "bad-tsa"            // the timestamp authority's files, or those of one to ask
 	CodePortal        ErrorCode = "portal-exists"      // MakePortal: there is a portal.toml already
 	CodeRotation      ErrorCode = "bad-rotation"       // the files of a key that is being replaced; Subject names a use that cannot be
+	CodeNoSM2         ErrorCode = "no-sm2"             // there is no SM2 key to replace
 	CodePeerKey       ErrorCode = "peer-key-not-known" // a TLS peer with a key of nobody, or somebody else's
 )
 

@@ -173,7 +173,7 @@ func (h *Home) BeginRotation(use evidence.KeyUse, sm2 bool, alg evidence.Algorit
 	}
 	k, ok := h.planned(use, sm2)
 	if !ok {
-		return nil, &Error{Code: CodeRotation, Path: h.Path, Subject: string(use), Reason: "this institution has no SM2 receipt key", Hint: "leave --sm2 out"}
+		return nil, &Error{Code: CodeNoSM2, Path: h.Path, Subject: string(use), Reason: "this institution has no SM2 receipt key", Hint: "leave --sm2 out"}
 	}
 	all, err := h.generations(k.name)
 	if err != nil {

@@ -152,7 +152,7 @@ func TestRotationRefusals(t *testing.T) {
 	}
 	other := joined(t, params("notary", evidence.KindNotary))
 	_, err := open(t, other).BeginRotation(evidence.UseReceipt, true, 0)
-	wantCode(t, err, CodeRotation)
+	wantCode(t, err, CodeNoSM2)
 
 	// The file holds another key than the log has.
 	r := rotateTo(t, home, evidence.UseCosign, 5)

@@ -1,15 +1,18 @@
 package institution
 
 import (
-	"crypto"
 	"crypto/rand"
+	"crypto/x509/pkix"
 	"errors"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/emmansun/gmsm/smx509"
 
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/signing"
@@ -78,6 +81,31 @@ func TestKeysOnAToken(t *testing.T) {
 	if len(ca.Keys) != 2 || !ca.Keys[0].Key.OnToken() || ca.Keys[1].Key.OnToken() || ca.Keys[1].Key.Public().Algorithm() != evidence.SM2SM3 {
 		t.Errorf("CA keys %v", ca.Keys)
 	}
+	// The next CA key on it, by [keys] ca-2, beside the former one.
+	settings, err := os.ReadFile(filepath.Join(home, configFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, configFile), []byte(strings.Replace(string(settings), "[keys]\n", "[keys]\nca-2 = \"pkcs11:token=ca;object=ca-2\"\n", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := RotateCA(home, false, now, selfSigned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	after, err := again.CA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(after.Keys) != 3 || !after.Keys[0].Key.OnToken() || !after.Keys[1].Key.OnToken() || after.Keys[0].Generation != 2 || after.Keys[0].Key.Public().Equal(after.Keys[1].Key.Public()) ||
+		!after.Keys[1].Key.Public().Equal(ca.Keys[0].Key.Public()) || !strings.HasPrefix(rotated.Key, "pkcs11:") {
+		t.Errorf("after its replacement: %v, %+v", after.Keys, rotated)
+	}
 	// Without the PIN the home says what is missing.
 	if err := os.WriteFile(card.PINFile, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -108,12 +136,10 @@ func TestKeysOnAToken(t *testing.T) {
 }
 
 // selfSigned stands for the certification authority's own code.
-func selfSigned(key *signing.Key, _ string, _ bool, _ time.Time) ([]byte, error) {
-	opts := crypto.SignerOpts(crypto.SHA256)
-	if key.Public().Algorithm() == evidence.SM2SM3 {
-		opts = crypto.Hash(0)
-	}
-	return key.Private().Sign(rand.Reader, make([]byte, 32), opts)
+func selfSigned(key *signing.Key, name string, generation int, _ bool, now time.Time) ([]byte, error) {
+	c := &smx509.Certificate{SerialNumber: big.NewInt(int64(generation)), Subject: pkix.Name{CommonName: name}, NotBefore: now, NotAfter: now.AddDate(10, 0, 0),
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: smx509.KeyUsageCertSign | smx509.KeyUsageCRLSign}
+	return smx509.CreateCertificate(rand.Reader, c, c, key.Private().Public(), key.Private())
 }
 
 func TestKeySettings(t *testing.T) {
@@ -163,7 +189,7 @@ func TestMakeCA(t *testing.T) {
 		t.Errorf("a home without one: %v", err)
 	}
 	cut := errors.New("power cut")
-	broken := func(*signing.Key, string, bool, time.Time) ([]byte, error) { return nil, cut }
+	broken := func(*signing.Key, string, int, bool, time.Time) ([]byte, error) { return nil, cut }
 	if _, err := MakeCA(home, true, true, time.Now(), broken); !errors.Is(err, cut) || h.HasCA() {
 		t.Fatalf("a power cut: %v", err)
 	}

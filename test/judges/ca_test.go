@@ -51,9 +51,9 @@ func newAuthority(t *testing.T) *authority {
 	for _, alg := range []evidence.Algorithm{evidence.ES256, evidence.SM2SM3} {
 		key, err := signing.Generate(alg, nil)
 		must(t, err)
-		der, err := ca.SelfIssue(key, "某某数字认证中心", true, time.Now())
+		der, err := ca.SelfIssue(key, "某某数字认证中心", 1, true, time.Now())
 		must(t, err)
-		i, err := ca.NewIssuer(key, der)
+		i, err := ca.NewIssuer(key, der, 1)
 		must(t, err)
 		cfg.Issuers = append(cfg.Issuers, i)
 		a.write(i.Name()+"-root.pem", "CERTIFICATE", der)

@@ -94,7 +94,7 @@ func (e *PendingError) Unwrap() error { return e.Err }
 // Config says how an institution issues.
 type Config struct {
 	Institution   string    // id, the issuer of its statements
-	Issuers       []*Issuer // one of P-256, and one of SM2 where SM2 keys get certificates
+	Issuers       []*Issuer // of P-256, and of SM2 where SM2 keys get certificates; the present and the former ones
 	Register      *Register
 	Chain         Chain
 	Statement     evidence.Signer // the institution's statement key
@@ -119,7 +119,8 @@ type Config struct {
 // Authority issues and revokes. It is safe for concurrent use; several
 // processes may share a register.
 type Authority struct {
-	cfg Config
+	cfg     Config
+	present map[evidence.Algorithm]*Issuer // of Config.Issuers, the newest of each
 
 	mu         sync.Mutex
 	synced     time.Time
@@ -150,31 +151,60 @@ func New(cfg Config) (*Authority, error) {
 	if len(cfg.Issuers) == 0 || cfg.Register == nil || cfg.Chain == nil || cfg.Statement == nil || cfg.URL == "" || cfg.Institution == "" {
 		return nil, errors.New("a certification authority needs a CA key, a register, the chain, a statement key, an address and its institution's id")
 	}
+	cfg.URL = strings.TrimRight(cfg.URL, "/")
+	a := &Authority{cfg: cfg, present: map[evidence.Algorithm]*Issuer{}, responders: map[string]*responder{}}
 	names := map[string]bool{}
 	for _, i := range cfg.Issuers {
 		if names[i.Name()] {
-			return nil, fmt.Errorf("two CA keys of the algorithm %s are given", i.Name())
+			return nil, fmt.Errorf("two CA keys called %s are given", i.Name())
 		}
 		names[i.Name()] = true
-	}
-	cfg.URL = strings.TrimRight(cfg.URL, "/")
-	return &Authority{cfg: cfg, responders: map[string]*responder{}}, nil
-}
-
-// issuerFor returns the CA whose certificates a holder of such a key can use: an
-// SM2 key gets one of the SM2 CA, the others one of the P-256 CA.
-func (a *Authority) issuerFor(alg evidence.Algorithm) *Issuer {
-	for _, i := range a.cfg.Issuers {
-		if (i.Key.Public().Algorithm() == evidence.SM2SM3) == (alg == evidence.SM2SM3) {
-			return i
+		if p := a.present[i.public.Algorithm()]; p == nil || p.Generation < i.Generation {
+			a.present[i.public.Algorithm()] = i
 		}
 	}
-	return nil
+	for _, i := range a.present {
+		if i.Key == nil {
+			return nil, &KeyGoneError{i.Name()}
+		}
+	}
+	return a, nil
+}
+
+// KeyGoneError says that the key of an issuer is not there, and that something
+// was to be signed with it.
+type KeyGoneError struct{ Name string }
+
+func (e *KeyGoneError) Error() string {
+	return fmt.Sprintf("the CA key %s is not there: restore it from the institution's backup", e.Name)
+}
+
+// Present returns the issuer that signs certificates for keys of an algorithm: an
+// SM2 key gets one of the SM2 CA, the others one of the P-256 CA, so that their
+// holders can use them. It is nil where there is none.
+func (a *Authority) Present(alg evidence.Algorithm) *Issuer {
+	if alg != evidence.SM2SM3 {
+		alg = evidence.ES256
+	}
+	return a.present[alg]
+}
+
+// Issuers returns all issuers, the present and the former ones.
+func (a *Authority) Issuers() []*Issuer { return slices.Clone(a.cfg.Issuers) }
+
+// closed reports whether a former issuer's work is done: its last certificate
+// has ended long enough ago that no list needs to say anything of it.
+func (a *Authority) closed(ctx context.Context, i *Issuer) (bool, error) {
+	if a.present[i.public.Algorithm()] == i {
+		return false, nil
+	}
+	last, err := a.cfg.Register.lastEnd(ctx, i.ID())
+	return err == nil && last < a.cfg.Now().Add(-keptAfterEnd).Unix(), err
 }
 
 func (a *Authority) issuer(id string) *Issuer {
 	for _, i := range a.cfg.Issuers {
-		if i.id() == id {
+		if i.ID() == id {
 			return i
 		}
 	}
@@ -286,7 +316,7 @@ func (a *Authority) issue(ctx context.Context, r *Request, s Subject, validity t
 	if validity < MinValidity || validity > MaxValidity-backdated {
 		return nil, refuse(SubjectValidity, "a certificate cannot be valid for %s: from %s to %s", validity, MinValidity, MaxValidity-backdated)
 	}
-	i := a.issuerFor(r.Key.Algorithm())
+	i := a.Present(r.Key.Algorithm())
 	if i == nil {
 		return nil, refuse(SubjectNoCA, "this institution certifies no %s keys", r.Key.Algorithm())
 	}
@@ -304,7 +334,7 @@ func (a *Authority) issue(ctx context.Context, r *Request, s Subject, validity t
 		return nil, err
 	}
 	now := a.cfg.Now()
-	e := &Entry{Serial: serial, Issuer: i.id(), Role: RoleMember, Request: r.Digest, Key: r.Key, Subject: s, State: Intended,
+	e := &Entry{Serial: serial, Issuer: i.ID(), Role: RoleMember, Request: r.Digest, Key: r.Key, Subject: s, State: Intended,
 		NotBefore: now.Add(-backdated).Unix() + 1, NotAfter: now.Add(validity).Unix()}
 	if last := i.Certificate.NotAfter.Unix(); e.NotAfter > last {
 		return nil, refuse(SubjectValidity, "the CA certificate ends on %s, before this one would", i.Certificate.NotAfter.Format(time.DateOnly))

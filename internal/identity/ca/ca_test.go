@@ -58,9 +58,9 @@ func newHouseOn(t *testing.T, db *store.DB, change func(*ca.Config)) *house {
 		URL: "http://portal.example", Demonstration: true, Now: now}
 	for _, alg := range []evidence.Algorithm{evidence.ES256, evidence.SM2SM3} {
 		key := newKey(t, alg)
-		der, err := ca.SelfIssue(key, "某某数字认证中心", true, h.clock)
+		der, err := ca.SelfIssue(key, "某某数字认证中心", 1, true, h.clock)
 		must(t, err)
-		i, err := ca.NewIssuer(key, der)
+		i, err := ca.NewIssuer(key, der, 1)
 		must(t, err)
 		h.cfg.Issuers = append(h.cfg.Issuers, i)
 	}

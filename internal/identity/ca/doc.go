@@ -26,6 +26,12 @@
 // good: it is never handed out, and CRL and OCSP call it revoked. Revocations
 // take the same steps 1, 3 and 4.
 //
+// A CA key is replaced by adding an issuer of the next generation. It signs from
+// then on; what the former one signed stays good under its own certificate, and
+// the former key goes on signing its revocation list and the certificates of its
+// OCSP responders, at the addresses that stand in its certificates, until a week
+// after the last of them has ended. Then it can be destroyed.
+//
 // Trusted: the CA key (whoever has it makes certificates that relying parties
 // outside believe; without the statement key, none that is on the chain, and the
 // verifier of a package asks for that); the register, for the institution's own

@@ -16,7 +16,7 @@ const maxOCSP = 4 << 10
 
 // Handler answers what the public asks, without a session:
 //
-//	GET  /ca/NAME.crt        the CA certificate in DER; NAME is p256 or sm2
+//	GET  /ca/NAME.crt        the CA certificate in DER; NAME is p256 or sm2, p256-2 in the second generation
 //	GET  /ca/NAME.crl        the revocation list in DER
 //	POST /ca/ocsp            OCSP (RFC 6960 appendix A)
 //	GET  /ca/ocsp/REQUEST    the same, base64 in the path

@@ -54,13 +54,21 @@ type Subject struct {
 
 // Issuer is a CA key with its certificate.
 type Issuer struct {
+	// Key is nil when the key of a former issuer is no longer there: then nothing
+	// is signed under its certificate any more, lists and answers included.
 	Key         *signing.Key
 	Certificate *smx509.Certificate
+	// Generation counts the keys of an algorithm from 1. The highest signs
+	// certificates; the others are former ones.
+	Generation int
+
+	public *evidence.PublicKey
 }
 
 // NewIssuer checks that key and certificate (DER) belong together and that the
-// certificate is a certification authority's.
-func NewIssuer(key *signing.Key, certificate []byte) (*Issuer, error) {
+// certificate is a certification authority's. key may be nil, for a former issuer
+// whose key is gone.
+func NewIssuer(key *signing.Key, certificate []byte, generation int) (*Issuer, error) {
 	c, err := smx509.ParseCertificate(certificate)
 	if err != nil {
 		return nil, fmt.Errorf("reading the CA certificate: %w", err)
@@ -69,29 +77,44 @@ func NewIssuer(key *signing.Key, certificate []byte) (*Issuer, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("key of the CA certificate: %w", err)
-	case !pub.Equal(key.Public()):
+	case key != nil && !pub.Equal(key.Public()):
 		return nil, fmt.Errorf("the CA certificate is of key %s, not of %s", pub.KID(), key.Public().KID())
 	case !c.IsCA || c.KeyUsage&smx509.KeyUsageCertSign == 0 || c.KeyUsage&smx509.KeyUsageCRLSign == 0:
 		return nil, errors.New("the CA certificate does not allow to sign certificates and revocation lists")
 	case pub.Algorithm() == evidence.EdDSA:
 		return nil, errors.New("a CA key is P-256 or SM2: few programs check certificates signed with Ed25519")
+	case generation < 1:
+		return nil, fmt.Errorf("generation %d of a CA key: they count from 1", generation)
 	}
-	return &Issuer{key, c}, nil
+	return &Issuer{key, c, generation, pub}, nil
 }
 
-// Name is how the issuer's files are called: p256 or sm2.
-func (i *Issuer) Name() string { return signing.AlgorithmName(i.Key.Public().Algorithm()) }
+// Name is how the issuer's files are called: p256 or sm2, and p256-2 for the
+// second generation. The names of former ones stand in certificates and stay.
+func (i *Issuer) Name() string {
+	return generationName(signing.AlgorithmName(i.public.Algorithm()), "-", i.Generation)
+}
 
-func (i *Issuer) id() string { return i.Key.Public().KID().String() }
+func generationName(name, between string, generation int) string {
+	if generation > 1 {
+		name += between + strconv.Itoa(generation)
+	}
+	return name
+}
+
+// ID is the kid of the issuer's key, as in Entry.Issuer.
+func (i *Issuer) ID() string { return i.public.KID().String() }
 
 // SelfIssue makes the self-signed certificate of a CA key, valid for ten years
 // from an hour before now, in DER. name is the institution's and stands in the
-// subject; a demonstration's says so there.
-func SelfIssue(key *signing.Key, name string, demonstration bool, now time.Time) ([]byte, error) {
+// subject; a demonstration's says so there, and so does a generation above 1:
+// programs that look for an issuer by its name alone find one.
+func SelfIssue(key *signing.Key, name string, generation int, demonstration bool, now time.Time) ([]byte, error) {
 	common := "Member CA"
 	if key.Public().Algorithm() == evidence.SM2SM3 {
 		common = "Member CA SM2"
 	}
+	common = generationName(common, " ", generation)
 	if demonstration {
 		common += " (demonstration)"
 	}
@@ -132,6 +155,9 @@ type places struct{ ocsp, crl, issuer string }
 // sign makes the certificate that e intends, in DER. The same e gives the same
 // certificate but for the random part of its signature.
 func (i *Issuer) sign(e *Entry, at places, arc string) ([]byte, error) {
+	if i.Key == nil {
+		return nil, &KeyGoneError{i.Name()}
+	}
 	key, err := publicKey(e.Key)
 	if err != nil {
 		return nil, err

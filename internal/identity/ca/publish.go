@@ -63,27 +63,36 @@ func (r *Register) revokedOf(ctx context.Context, issuer string) ([]revokedEntry
 }
 
 // signLists signs a list for each issuer whose last one lacks a revocation or is
-// past half of its life.
+// past half of its life; for a former issuer until it is closed. One that cannot
+// sign does not keep the others from it.
 func (a *Authority) signLists(ctx context.Context) error {
 	a.lists.Lock()
 	defer a.lists.Unlock()
+	var errs []error
 	for _, i := range a.cfg.Issuers {
-		last, err := a.cfg.Register.lastList(ctx, i.id())
-		if err != nil && !errors.Is(err, ErrUnknown) {
-			return err
-		}
-		revoked, err := a.cfg.Register.revokedOf(ctx, i.id())
-		if err != nil {
-			return err
-		}
-		if last != nil && a.cfg.Now().Before(last.ThisUpdate.Add(a.cfg.ListValidity/2)) && sameRevoked(last.DER, revoked) {
-			continue
-		}
-		if err := a.signList(ctx, i, revoked); err != nil {
-			return err
+		if err := a.refreshList(ctx, i); err != nil {
+			errs = append(errs, fmt.Errorf("the revocation list %s: %w", i.Name(), err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+func (a *Authority) refreshList(ctx context.Context, i *Issuer) error {
+	if done, err := a.closed(ctx, i); done || err != nil {
+		return err
+	}
+	last, err := a.cfg.Register.lastList(ctx, i.ID())
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		return err
+	}
+	revoked, err := a.cfg.Register.revokedOf(ctx, i.ID())
+	if err != nil {
+		return err
+	}
+	if last != nil && a.cfg.Now().Before(last.ThisUpdate.Add(a.cfg.ListValidity/2)) && sameRevoked(last.DER, revoked) {
+		return nil
+	}
+	return a.signList(ctx, i, revoked)
 }
 
 func sameRevoked(der []byte, revoked []revokedEntry) bool {
@@ -102,9 +111,12 @@ func sameRevoked(der []byte, revoked []revokedEntry) bool {
 // signList takes the next number, signs and stores. A crash in between leaves a
 // number that no list has; numbers only grow.
 func (a *Authority) signList(ctx context.Context, i *Issuer, revoked []revokedEntry) error {
+	if i.Key == nil {
+		return &KeyGoneError{i.Name()}
+	}
 	this := a.cfg.Now().UTC().Truncate(time.Second)
 	next := this.Add(a.cfg.ListValidity)
-	n, err := a.cfg.Register.takeNumber(ctx, i.id(), this, next)
+	n, err := a.cfg.Register.takeNumber(ctx, i.ID(), this, next)
 	if err != nil {
 		return err
 	}
@@ -116,15 +128,14 @@ func (a *Authority) signList(ctx context.Context, i *Issuer, revoked []revokedEn
 	if err != nil {
 		return fmt.Errorf("signing revocation list %d: %w", n, err)
 	}
-	return a.cfg.Register.keepList(ctx, i.id(), n, der)
+	return a.cfg.Register.keepList(ctx, i.ID(), n, der)
 }
 
-// List returns the last revocation list of an issuer by name (p256, sm2) in
-// DER, and when it ends. ErrUnknown when none was signed yet.
+// List returns the last revocation list of an issuer by name (Issuer.Name) in DER, and when it ends. ErrUnknown when none was signed yet.
 func (a *Authority) List(ctx context.Context, name string) (der []byte, next time.Time, err error) {
 	for _, i := range a.cfg.Issuers {
 		if i.Name() == name {
-			l, err := a.cfg.Register.lastList(ctx, i.id())
+			l, err := a.cfg.Register.lastList(ctx, i.ID())
 			if err != nil {
 				return nil, time.Time{}, err
 			}
@@ -149,7 +160,7 @@ func (a *Authority) responderOf(ctx context.Context, i *Issuer) (*responder, err
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.cfg.Now()
-	if r := a.responders[i.id()]; r != nil && now.Before(r.cert.NotAfter.Add(-responderValidity/2)) && !now.Before(r.cert.NotBefore) {
+	if r := a.responders[i.ID()]; r != nil && now.Before(r.cert.NotAfter.Add(-responderValidity/2)) && !now.Before(r.cert.NotBefore) {
 		return r, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -164,7 +175,7 @@ func (a *Authority) responderOf(ctx context.Context, i *Issuer) (*responder, err
 	if err != nil {
 		return nil, err
 	}
-	e := &Entry{Serial: serial, Issuer: i.id(), Role: RoleResponder, Request: signer.Public().KID(), Key: signer.Public(), State: Intended,
+	e := &Entry{Serial: serial, Issuer: i.ID(), Role: RoleResponder, Request: signer.Public().KID(), Key: signer.Public(), State: Intended,
 		NotBefore: now.Add(-backdated).Unix() + 1, NotAfter: min(now.Add(responderValidity).Unix(), i.Certificate.NotAfter.Unix())}
 	if _, err := a.cfg.Register.intend(ctx, e); err != nil {
 		return nil, err
@@ -182,7 +193,7 @@ func (a *Authority) responderOf(ctx context.Context, i *Issuer) (*responder, err
 		return nil, fmt.Errorf("reading the responder's certificate: %w", err)
 	}
 	r := &responder{key, cert}
-	a.responders[i.id()] = r
+	a.responders[i.ID()] = r
 	return r, nil
 }
 
@@ -201,6 +212,11 @@ func (a *Authority) Status(ctx context.Context, request []byte) (answer []byte, 
 	i := a.asked(q)
 	if i == nil {
 		return ocsp.UnauthorizedErrorResponse, 0, nil // RFC 6960 §2.3: not our certificates
+	}
+	if done, err := a.closed(ctx, i); err != nil {
+		return ocsp.InternalErrorErrorResponse, 0, err
+	} else if done {
+		return ocsp.UnauthorizedErrorResponse, 0, nil // nothing under it is good any more, and no answer is signed
 	}
 	a.mu.Lock()
 	synced := a.synced
@@ -241,7 +257,7 @@ func (a *Authority) asked(q *ocsp.Request) *Issuer {
 		return string(h.Sum(nil))
 	}
 	for _, i := range a.cfg.Issuers {
-		if sum(i.Certificate.RawSubject) == string(q.IssuerNameHash) && sum(i.Key.Public().Raw()) == string(q.IssuerKeyHash) {
+		if sum(i.Certificate.RawSubject) == string(q.IssuerNameHash) && sum(i.public.Raw()) == string(q.IssuerKeyHash) {
 			return i
 		}
 	}
@@ -256,7 +272,7 @@ func (a *Authority) statusOf(ctx context.Context, i *Issuer, t *ocsp.Response) e
 	if err != nil {
 		return err
 	}
-	if e.Issuer != i.id() {
+	if e.Issuer != i.ID() {
 		return nil
 	}
 	switch e.State {

@@ -215,6 +215,15 @@ func (r *Register) live(ctx context.Context) ([]*Entry, error) {
 	return r.entries(ctx, "role = 'member' AND state = 'issued' AND not_after >= $1 ORDER BY serial", r.now().Unix())
 }
 
+// lastEnd returns when the last of an issuer's certificates for members ends, in
+// Unix seconds, and 0 when there is none.
+func (r *Register) lastEnd(ctx context.Context, issuer string) (end int64, err error) {
+	if err := r.db.QueryRow(ctx, "SELECT COALESCE(MAX(not_after), 0) FROM ca_certificates WHERE issuer = $1 AND role = 'member'", issuer).Scan(&end); err != nil {
+		return 0, fmt.Errorf("reading the register of certificates: %w", err)
+	}
+	return end, nil
+}
+
 const revocationColumns = "kid, reason, state, statement, position, at"
 
 func scanRevocation(row scanner) (*Revocation, error) {
