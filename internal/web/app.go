@@ -343,11 +343,36 @@ func (s *Site) appDeposit(r *request) error {
 	if err != nil {
 		return fail(http.StatusBadRequest, "problem.bad-request").because(err)
 	}
+	if err := s.mayAct(r, evidence.ActDeposit); err != nil {
+		return err
+	}
 	d, err := s.config.Parts.Custody.Accept(r.Context(), r.person.Member, data)
 	if err != nil {
 		return r.refused(err)
 	}
 	return r.json(http.StatusAccepted, r.step(d))
+}
+
+// mayAct refuses an act for which the member's identity is not known well enough
+// by the institution's policy. Whether a passkey confirmed it stands in the
+// manifest, which is not for the portal to read: the verifier looks.
+func (s *Site) mayAct(r *request, kind string) error {
+	p := s.policy()
+	if p == nil {
+		return nil
+	}
+	rule := p.ActRule(kind)
+	if rule == nil {
+		return nil
+	}
+	who, err := s.config.Parts.Enroller.Describe(r.Context(), r.asker(), r.person.Member)
+	if err != nil {
+		return r.refused(err)
+	}
+	if who.Assurance < rule.Assurance {
+		return r.refused(fmt.Errorf("level %d where %d is needed: %w", who.Assurance, rule.Assurance, identity.ErrLevel))
+	}
+	return nil
 }
 
 func (s *Site) appDepositState(r *request) error {

@@ -35,10 +35,16 @@ type depositView struct {
 	workbench
 	Trail string // the trail that a step is added to; empty: it opens one
 	Next  string // what a new key leads to
+	// Demanded: the institution's policy asks for a passkey on every deposit.
+	Demanded bool
 }
 
 func (s *Site) depositPage(r *request) error {
 	v := depositView{workbench: s.workbench(r)}
+	if p := s.policy(); p != nil {
+		rule := p.ActRule(evidence.ActDeposit)
+		v.Demanded = rule != nil && rule.Passkey
+	}
 	if text := r.URL.Query().Get("trail"); text != "" {
 		trail, err := digestOf(text)
 		if err != nil {

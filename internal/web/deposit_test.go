@@ -216,6 +216,19 @@ func TestMemberEndpoints(t *testing.T) {
 			}
 		}
 	})
+	t.Run("not identified well enough", func(t *testing.T) {
+		cose := map[string]string{"Content-Type": "application/cose"}
+		d.Net.Policy.Acts = []evidence.ActRule{{Kind: evidence.ActDeposit, Assurance: 3, Passkey: true}}
+		defer func() { d.Net.Policy.Acts = nil }()
+		li.wantProblem("level 2 where 3 is needed", "POST", "/app/deposits", s.Bytes(), cose, http.StatusForbidden, "deposit.level")
+		if code, _, page := li.do("GET", "/en/deposit", nil, nil); code != http.StatusOK || !strings.Contains(string(page), `data-demanded="yes"`) {
+			t.Errorf("the page does not say that a passkey is demanded (%d)", code)
+		}
+		d.Net.Policy.Acts[0].Assurance = 2
+		if code, _, body := li.do("POST", "/app/deposits", s.Bytes(), cose); code != http.StatusAccepted {
+			t.Errorf("level 2 where 2 is needed: %d %s", code, body)
+		}
+	})
 	t.Run("another member reads", func(t *testing.T) {
 		request := regexp.MustCompile(`"request":"[A-Z2-7]+"|[A-Z2-7]{12}`)
 		for _, path := range []string{"/app/objects/objects/MANIFEST", "/app/objects/objects/MANIFEST?state", "/app/objects?prefix=objects/MANIFEST", "/app/deposits/TRAIL", "/app/records/TRAIL", "/app/records/TRAIL/parts",

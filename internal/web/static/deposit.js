@@ -154,7 +154,16 @@ try {
   const state = await b.run("state");
   if (state.state === "ready") {
     show("deposit-form");
-    if (form.elements.confirm && !state.acts) {
+    if (root.dataset.demanded) {
+      if (form.elements.confirm) {
+        form.elements.confirm.disabled = true;
+        $("confirm-hint").textContent = b.words.demanded;
+      }
+      if (!form.elements.confirm || !state.acts) {
+        $("deposit-button").disabled = true;
+        fail("deposit-error", b.words["demanded-none"]);
+      }
+    } else if (form.elements.confirm && !state.acts) {
       form.elements.confirm.checked = false;
       form.elements.confirm.disabled = true;
       $("confirm-hint").textContent = b.words["no-passkey"];
