@@ -95,7 +95,7 @@ func words() map[string]pair {
 
 		"revoke":    {"吊销", "Revoke"},
 		"sure":      {"我知道吊销不能撤回", "I know that this cannot be taken back"},
-		"revoked":   {"已吊销，并已写入联盟账本。", "It is revoked, and the alliance's log says so."},
+		"revoked":   {"已吊销，并已写入联盟日志。", "It is revoked, and the alliance's log says so."},
 		"how-lost":  {"丢失或损坏", "lost or broken"},
 		"stolen":    {"被盗，或他人可能用过", "stolen, or somebody else may have used it"},
 		"lost-how":  {"经过", "How it happened"},
