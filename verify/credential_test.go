@@ -212,6 +212,42 @@ func TestAct(t *testing.T) {
 	}
 }
 
+// An authority that replaced its key: a package with a certificate under the old
+// root holds under a policy that names both, in any order, and under one that
+// names the old one alone; under the new one alone it does not.
+func TestReplacedAuthority(t *testing.T) {
+	s := act(t, plot{})
+	pkg, old, next := s.pack(nil), s.office.entry("ca"), newOffice(t, "示范数字证书认证中心 2").entry("ca")
+	for _, tc := range []struct {
+		name  string
+		named []evidence.CertificateAuthority
+		want  verify.Verdict
+		why   string
+	}{
+		{"both", []evidence.CertificateAuthority{next, old}, verify.Matches, "certificate-holds"},
+		{"the old one", []evidence.CertificateAuthority{old}, verify.Matches, "certificate-holds"},
+		{"the new one", []evidence.CertificateAuthority{next}, verify.DoesNotMatch, "certificate-chain"},
+	} {
+		s.Policy.CertificateAuthorities = nil
+		for _, c := range tc.named {
+			must(t, s.Policy.AddCertificateAuthority(c))
+		}
+		rep := check(t, pkg, verify.Options{Policy: s.Policy})
+		wants(t, rep, tc.want, tc.why)
+		if c := rep.Steps[0].Certificate; c == nil || c.Chained != (tc.want == verify.Matches) {
+			t.Errorf("%s: %+v", tc.name, c)
+		}
+	}
+	// And a certificate under the new root, the other way round.
+	n := act(t, plot{})
+	pkg = n.pack(nil)
+	must(t, n.Policy.AddCertificateAuthority(old))
+	wants(t, check(t, pkg, verify.Options{Policy: n.Policy}), verify.Matches, "certificate-holds")
+	n.Policy.CertificateAuthorities = nil
+	must(t, n.Policy.AddCertificateAuthority(old))
+	wants(t, check(t, pkg, verify.Options{Policy: n.Policy}), verify.DoesNotMatch, "certificate-chain")
+}
+
 func TestActAttacks(t *testing.T) {
 	thief := webauthntest.New(site)
 	for _, tc := range []struct {

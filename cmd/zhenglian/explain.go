@@ -66,6 +66,12 @@ func (a *app) explain(err error) (what, hint string) {
 			return a.t(strings.ReplaceAll(known.zh, "%", "%%"), known.err.Error()), known.hint
 		}
 	}
+	// errors.Join of one error and what did not fail.
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if all := joined.Unwrap(); len(all) == 1 {
+			return a.explain(all[0])
+		}
+	}
 	// A typed error under a plain wrapper keeps its own words and hint.
 	if inner := errors.Unwrap(err); inner != nil && typed(inner) {
 		return a.explain(inner)

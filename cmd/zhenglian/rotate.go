@@ -73,6 +73,9 @@ func rotationReasons() map[string]uint64 {
 }
 
 func (a *app) rotate(ctx context.Context, o rotateFlags) error {
+	if o.algorithm != "" && (o.use == "tsa" || o.use == "ca") {
+		return usage(a.t("--use %s 时不能给 --algorithm", "--algorithm does not go with --use %s", o.use), a.t("这种密钥只用 P-256，ca 加 --sm2 时为 SM2", "these keys are always P-256 or, with --sm2, SM2"))
+	}
 	switch o.use {
 	case "tsa":
 		return a.rotateTSA(o.home)
