@@ -56,9 +56,10 @@ type Blob struct {
 // Stage says up to where an exchange has come.
 type Stage string
 
-// The stages. A connection has StageConnection alone; a request that found no
-// connection has StageEnd alone; an exchange has StageRequest, then StageResponse
-// if a final response or a 101 came, then StageEnd.
+// The stages. A connection has StageConnection, and StageEnd when it was made
+// and then carried no exchange; a request that found no connection has StageEnd
+// alone; an exchange has StageRequest, then StageResponse if a final response or
+// a 101 came, then StageEnd.
 const (
 	StageConnection Stage = "connection" // an attempt to reach an origin is over: Conn says how
 	StageRequest    Stage = "request"    // the request's head is complete; nothing of it was sent yet
@@ -97,14 +98,14 @@ type Exchange struct {
 	RequestHead    []byte
 	BrowserHead    []byte
 	Edits          []string
-	RequestBody    *Blob // nil: the request has none
+	RequestBody    *Blob // nil: the request has none, or an empty one
 	RequestFraming *Blob // nil: it was not chunked
 
 	Status          int      // 0: no response
-	Interim         [][]byte // heads of 1xx responses that came before, as on the wire
+	Interim         [][]byte // heads of 1xx responses that came before, as on the wire; passed on at once
 	ResponseHead    []byte   // status line and fields, with line ends and the empty line
 	Media           string   // Content-Type of the response, as written
-	ResponseBody    *Blob    // nil: the response can have none (HEAD, 204, 304, 1xx), or no head came
+	ResponseBody    *Blob    // nil: the response has none (HEAD, 204, 304, no head came), or an empty one
 	ResponseFraming *Blob    // nil: it was not chunked
 
 	// After a 101.
@@ -116,9 +117,10 @@ type Exchange struct {
 	// recorded is complete: see the Truncated constants. Code and Error say what
 	// went wrong, when the exchange or connection failed: Code is one of the Code
 	// constants, Error a sentence in English for the record.
-	Truncated string
-	Code      string
-	Error     string
+	Truncated        string
+	RequestTruncated string // the same, of the request's body
+	Code             string
+	Error            string
 
 	Background bool // the browser's own traffic (updates and the like), by its host
 }
@@ -138,6 +140,7 @@ const (
 	TruncatedStalled = "stalled"        // nothing came for Limits.Stall
 	TruncatedLimit   = "limit"          // Limits.SessionBytes was reached
 	TruncatedSession = "session-ended"  // the recording ended first
+	TruncatedEarly   = "answered-early" // of a request: the origin's whole response came before its end
 )
 
 // Codes of failure.
@@ -181,7 +184,8 @@ type Try struct {
 	Error string
 }
 
-// TLS is what the origin's handshake showed.
+// TLS is what the origin's handshake showed. Sessions are never resumed: each
+// connection shows the whole handshake.
 type TLS struct {
 	ServerName string // sent as SNI; "" for address literals
 	Version    uint16 // 0x0303 is TLS 1.2, 0x0304 is TLS 1.3
@@ -197,7 +201,6 @@ type TLS struct {
 	Verdict  string
 	Roots    string
 	Verified time.Time
-	Resumed  bool // always false: each connection shows the whole handshake
 }
 
 // Answer is what DNS said about a host.
