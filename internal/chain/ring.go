@@ -48,7 +48,7 @@ func (e *KeyMissingError) Unwrap() error { return e.Err }
 type SigningError struct {
 	Use  evidence.KeyUse
 	KID  evidence.Digest
-	Size uint64          // of the root that was to be signed
+	Size uint64 // of the root that was to be signed
 	Err  error
 }
 
