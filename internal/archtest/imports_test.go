@@ -49,6 +49,8 @@ var house = []struct {
 	{"verify/render", []string{"evidence", "verify"}},
 	{"verify/command", []string{"evidence", "verify", "verify/render"}},
 	{"internal/capture/proxy", []string{"evidence"}},
+	{"internal/capture/sandbox", nil},
+	{"internal/capture/browser", []string{"internal/capture/sandbox"}},
 	{"internal/capture/warc", []string{"evidence", "evidence/recording", "internal/capture/proxy"}},
 }
 
