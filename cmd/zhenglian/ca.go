@@ -466,6 +466,7 @@ func (a *app) caError(err error, timeout time.Duration) error {
 		subject *ca.SubjectError
 		refused *ca.RefusedError
 		pending *ca.PendingError
+		gone    *ca.KeyGoneError
 	)
 	again := a.t("稍后用同样的命令再运行一次", "run the same command again later")
 	switch {
@@ -482,6 +483,8 @@ func (a *app) caError(err error, timeout time.Duration) error {
 		return a.subjectError(subject)
 	case errors.As(err, &refused):
 		return fail(a.t("链上规则拒绝了它（%s：%s），证书作废", "the rules of the chain refuse it (%s: %s), and the certificate is void", refused.Code, refused.Reason), "", nil)
+	case errors.As(err, &gone):
+		return fail(a.t("CA 密钥 %s 不见了", "the CA key %s is not there", gone.Name), a.t("从本机构的备份恢复；其最后一张证书到期七天之后才可销毁", "restore it from the institution's backup: it is needed until seven days after the last certificate under it has ended"), nil)
 	case errors.As(err, &pending):
 		return fail(a.t("已记录，但 %s 内没有最终确认", "it is recorded, and was not final within %s", timeout), again, nil)
 	case errors.Is(err, ca.ErrUnknown):

@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +32,8 @@ type authority struct {
 	t       *testing.T
 	openssl string
 	chain   *catest.Chain
+	cfg     ca.Config
+	handler atomic.Pointer[http.Handler]
 	dir     string
 	url     string
 }
@@ -42,29 +47,43 @@ func newAuthority(t *testing.T) *authority {
 	db, err := store.Open(t.Context(), filepath.Join(a.dir, "portal.db"))
 	must(t, err)
 	t.Cleanup(func() { _ = db.Close() })
-	server := httptest.NewUnstartedServer(nil)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*a.handler.Load()).ServeHTTP(w, r) }))
 	server.Listener.Close()
 	server.Listener, err = net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	a.url = "http://" + server.Listener.Addr().String()
-	cfg := ca.Config{Institution: a.chain.CA.ID, Register: ca.NewRegister(db, nil), Chain: a.chain, Statement: a.chain.CA.Statement, URL: a.url, Demonstration: true}
+	a.cfg = ca.Config{Institution: a.chain.CA.ID, Register: ca.NewRegister(db, nil), Chain: a.chain, Statement: a.chain.CA.Statement, URL: a.url, Demonstration: true}
 	for _, alg := range []evidence.Algorithm{evidence.ES256, evidence.SM2SM3} {
-		key, err := signing.Generate(alg, nil)
-		must(t, err)
-		der, err := ca.SelfIssue(key, "某某数字认证中心", 1, true, time.Now())
-		must(t, err)
-		i, err := ca.NewIssuer(key, der, 1)
-		must(t, err)
-		cfg.Issuers = append(cfg.Issuers, i)
-		a.write(i.Name()+"-root.pem", "CERTIFICATE", der)
+		a.addIssuer(alg, 1)
 	}
-	a.Authority, err = ca.New(cfg)
-	must(t, err)
-	server.Config.Handler = a.Handler()
+	a.open()
 	server.Start()
 	t.Cleanup(server.Close)
-	must(t, a.Sync(t.Context()))
 	return a
+}
+
+// addIssuer makes a CA key of a generation, with NAME-root.pem for openssl.
+func (a *authority) addIssuer(alg evidence.Algorithm, generation int) {
+	a.t.Helper()
+	key, err := signing.Generate(alg, nil)
+	must(a.t, err)
+	der, err := ca.SelfIssue(key, "某某数字认证中心", generation, true, time.Now())
+	must(a.t, err)
+	i, err := ca.NewIssuer(key, der, generation)
+	must(a.t, err)
+	a.cfg.Issuers = append(a.cfg.Issuers, i)
+	a.write(i.Name()+"-root.pem", "CERTIFICATE", der)
+}
+
+// open starts the authority, or starts it again with other issuers.
+func (a *authority) open() {
+	a.t.Helper()
+	var err error
+	a.Authority, err = ca.New(a.cfg)
+	must(a.t, err)
+	handler := a.Handler()
+	a.handler.Store(&handler)
+	must(a.t, a.Sync(a.t.Context()))
 }
 
 func (a *authority) write(name, kind string, der []byte) string {
@@ -183,7 +202,13 @@ func TestRequestsByOpenSSL(t *testing.T) {
 // identity that SM2 signatures are made with.
 func (a *authority) status(alg evidence.Algorithm, certificate ...string) string {
 	a.t.Helper()
-	root, answer := a.path(issuerOf(alg)+"-root.pem"), a.path("answer.der")
+	return a.statusUnder(issuerOf(alg), alg, certificate...)
+}
+
+// statusUnder is status under a CA key of another generation.
+func (a *authority) statusUnder(issuer string, alg evidence.Algorithm, certificate ...string) string {
+	a.t.Helper()
+	root, answer := a.path(issuer+"-root.pem"), a.path("answer.der")
 	args := append([]string{"ocsp", "-issuer", root}, certificate...)
 	args = append(args, "-url", a.url+"/ca/ocsp", "-no_nonce", "-timeout", "10", "-respout", answer)
 	if alg != evidence.SM2SM3 {
@@ -202,7 +227,12 @@ func (a *authority) status(alg evidence.Algorithm, certificate ...string) string
 // listed has openssl judge a revocation list.
 func (a *authority) listed(alg evidence.Algorithm, file, leaf string) (text string, revoked bool) {
 	a.t.Helper()
-	root := a.path(issuerOf(alg) + "-root.pem")
+	return a.listedUnder(issuerOf(alg), alg, file, leaf)
+}
+
+func (a *authority) listedUnder(issuer string, alg evidence.Algorithm, file, leaf string) (text string, revoked bool) {
+	a.t.Helper()
+	root := a.path(issuer + "-root.pem")
 	text = a.holds("X509v3 CRL Number", "crl", "-in", file, "-noout", "-text")
 	if alg != evidence.SM2SM3 {
 		a.holds("verify OK", "crl", "-in", file, "-CAfile", root, "-noout", "-verify")
@@ -259,6 +289,75 @@ func TestRevocationByOpenSSL(t *testing.T) {
 			}
 			if text := a.status(alg, "-serial", "0x4711"); !strings.Contains(text, ": unknown") {
 				t.Errorf("of a serial number that nobody issued OCSP says:\n%s", text)
+			}
+		})
+	}
+}
+
+// A CA key is replaced: openssl takes certificates from before and after, each
+// under its root and under both together, with the lists and answers of each.
+func TestReplacedCAByOpenSSL(t *testing.T) {
+	a := newAuthority(t)
+	for _, alg := range []evidence.Algorithm{evidence.ES256, evidence.SM2SM3} {
+		first := issuerOf(alg)
+		t.Run(first, func(t *testing.T) {
+			second := first + "-2"
+			issue := func(member string) (*evidence.PublicKey, string) {
+				key, err := signing.Generate(alg, nil)
+				must(t, err)
+				csr, err := ca.NewRequest(key, member)
+				must(t, err)
+				_, leaf := a.issued(alg, member, csr, key.Public())
+				return key.Public(), leaf
+			}
+			oldKey, before := issue("m:before-" + first)
+			a.addIssuer(alg, 2)
+			a.open()
+			newKey, after := issue("m:after-" + first)
+
+			both := a.path(first + "-roots.pem")
+			must(t, os.WriteFile(both, []byte(readFile(t, a.path(first+"-root.pem"))+readFile(t, a.path(second+"-root.pem"))), 0o600))
+			verify := func(root, leaf string) (string, error) {
+				return a.run(append([]string{"verify", "-x509_strict", "-purpose", "smimesign", "-CAfile", root}, append(sm2Options(alg), leaf)...)...)
+			}
+			for _, tc := range []struct {
+				issuer, other, leaf string
+				key                 *evidence.PublicKey
+			}{{first, second, before, oldKey}, {second, first, after, newKey}} {
+				for _, root := range []string{a.path(tc.issuer + "-root.pem"), both} {
+					if out, err := verify(root, tc.leaf); err != nil {
+						t.Errorf("%s: %v\n%s", tc.issuer, err, out)
+					}
+				}
+				if out, err := verify(a.path(tc.other+"-root.pem"), tc.leaf); err == nil {
+					t.Errorf("a certificate of %s verifies under %s:\n%s", tc.issuer, tc.other, out)
+				}
+				text := a.holds("CRL Distribution", "x509", "-noout", "-text", "-in", tc.leaf)
+				if !strings.Contains(text, a.url+"/ca/"+tc.issuer+".crl") {
+					t.Errorf("it names another list than %s.crl:\n%s", tc.issuer, text)
+				}
+				list := func(n int) string {
+					answer, err := http.Get(a.url + "/ca/" + tc.issuer + ".crl")
+					must(t, err)
+					defer answer.Body.Close()
+					der, err := io.ReadAll(answer.Body)
+					must(t, err)
+					return a.write(fmt.Sprintf("%s-%d.crl", tc.issuer, n), "X509 CRL", der)
+				}
+				if text, revoked := a.listedUnder(tc.issuer, alg, list(1), tc.leaf); revoked {
+					t.Errorf("it is on the list before it is revoked:\n%s", text)
+				}
+				if text := a.statusUnder(tc.issuer, alg, "-cert", tc.leaf); !strings.Contains(text, ": good") {
+					t.Errorf("OCSP of %s says:\n%s", tc.issuer, text)
+				}
+				_, err := a.Revoke(t.Context(), tc.key.KID(), 4)
+				must(t, err)
+				if text, revoked := a.listedUnder(tc.issuer, alg, list(2), tc.leaf); !revoked {
+					t.Errorf("after its revocation the list says:\n%s", text)
+				}
+				if text := a.statusUnder(tc.issuer, alg, "-cert", tc.leaf); !strings.Contains(text, "Reason: superseded") {
+					t.Errorf("after its revocation OCSP of %s says:\n%s", tc.issuer, text)
+				}
 			}
 		})
 	}

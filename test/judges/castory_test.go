@@ -109,18 +109,29 @@ func TestCertificatesOfAnAlliance(t *testing.T) {
 	origin := "http://localhost:" + port
 	run("institution", "portal", "--home", home, "--listen", address, "--origin", origin, "--demonstration")
 	run("institution", "ca", "--home", home, "--demonstration", "--sm2")
-	refused("never replaced", "institution", "ca", "--home", home)
+	refused("institution rotate --use ca", "institution", "ca", "--home", home)
 	root, rootSM2 := filepath.Join(home, "ca", "certificate.pem"), filepath.Join(home, "ca", "certificate-sm2.pem")
 
-	serve := local.Command(ctx, binary, nil, "ca", "serve", "--home", home, "--listen", address)
-	must(t, serve.Start())
-	t.Cleanup(func() {
-		_ = serve.Process.Signal(syscall.SIGTERM)
-		if err := serve.Wait(); err != nil && !t.Failed() {
+	var serving *exec.Cmd
+	stop := func() {
+		if serving == nil {
+			return
+		}
+		_ = serving.Process.Signal(syscall.SIGTERM)
+		if err := serving.Wait(); err != nil && !t.Failed() {
 			t.Errorf("ca serve: %v", err)
 		}
-	})
-	waitFor(t, ctx, origin+"/ca/p256.crl")
+		serving = nil
+	}
+	t.Cleanup(stop)
+	serve := func(list string) {
+		t.Helper()
+		stop()
+		serving = local.Command(ctx, binary, nil, "ca", "serve", "--home", home, "--listen", address)
+		must(t, serving.Start())
+		waitFor(t, ctx, origin+"/ca/"+list+".crl")
+	}
+	serve("p256")
 
 	// Members: one under a passphrase, one with SM2, one on the token.
 	must(t, os.WriteFile(path("phrase"), []byte("正确的马电池订书钉\n"), 0o600))
@@ -230,6 +241,39 @@ func TestCertificatesOfAnAlliance(t *testing.T) {
 	run("member", "csr", "--home", path("alice"), "--out", path("alice3.csr"), "--passphrase-file", path("phrase"))
 	refused("this key is revoked", "ca", "renew", "--home", home, "--request", path("alice3.csr"), "--out", path("alice3.pem"))
 	refused("", "deposit", path("contract.txt"), "--home", path("alice"), "--alliance", a.Genesis, "--no-package", "--passphrase-file", path("phrase"))
+
+	// The CA key is replaced, on the token as before, and the serving process restarted.
+	settings := filepath.Join(home, "node.toml")
+	text := readFile(t, settings)
+	must(t, os.WriteFile(settings, []byte(strings.Replace(text, "[keys]\n", "[keys]\nca-2 = \"pkcs11:token=hsm;object=ca-ca-2\"\n", 1)), 0o600))
+	run("institution", "rotate", "--home", home, "--use", "ca")
+	if _, err := os.Lstat(filepath.Join(home, "keys", "ca.2.pem")); err == nil {
+		t.Error("the next CA key is in a file")
+	}
+	serve("p256-2")
+	next := filepath.Join(home, "ca", "certificate.2.pem")
+	run("member", "csr", "--home", path("card"), "--out", path("card2.csr"))
+	run("ca", "renew", "--home", home, "--request", path("card2.csr"), "--out", path("card2.pem"))
+	run("member", "certificate", "--home", path("card"), path("card2.pem"))
+	judge(": OK", "verify", "-x509_strict", "-CAfile", next, path("card2.pem"))
+	judge(": OK", "verify", "-x509_strict", "-CAfile", root, path("card.pem"))
+	if out, err := exec.CommandContext(ctx, openssl, "verify", "-CAfile", root, path("card2.pem")).CombinedOutput(); err == nil {
+		t.Errorf("a new certificate verifies under the old root:\n%s", out)
+	}
+	status(path("card.pem"), ": good")
+	status(path("alice.pem"), "Reason: keyCompromise")
+	root = next // whom OCSP is asked of from here on
+	status(path("card2.pem"), ": good")
+	run("ca", "crl", "--home", home, "--out", path("list2.pem"))
+	judge("verify OK", "crl", "-in", path("list2.pem"), "-CAfile", next, "-noout", "-verify")
+	// What she deposited before holds under the policy of then and of now; what she
+	// deposits now wants the one of now.
+	run("alliance", "policy", a.Genesis, "--certificate-authority", filepath.Join(home, "ca", "authority.json"), "--out", path("policy2.json"))
+	run("deposit", path("contract.txt"), "--home", path("card"), "--alliance", a.Genesis, "--phase", "before", "--step", "signed again", "--out", path("package2.zip"))
+	run("verify", path("package.zip"), "--policy", path("policy.json"))
+	run("verify", path("package.zip"), "--policy", path("policy2.json"))
+	run("verify", path("package2.zip"), "--policy", path("policy2.json"))
+	refused("", "verify", path("package2.zip"), "--policy", path("policy.json"))
 }
 
 func serial(t *testing.T, line string) string {
