@@ -103,7 +103,7 @@ type Exchange struct {
 
 	Status          int      // 0: no response
 	Interim         [][]byte // heads of 1xx responses that came before, as on the wire; passed on at once
-	ResponseHead    []byte   // status line and fields, with line ends and the empty line
+	ResponseHead    []byte   // status line and fields, with line ends and the empty line; with CodeResponse the browser did not get it
 	Media           string   // Content-Type of the response, as written
 	ResponseBody    *Blob    // nil: the response has none (HEAD, 204, 304, no head came), or an empty one
 	ResponseFraming *Blob    // nil: it was not chunked
