@@ -103,6 +103,9 @@ func Check(ctx context.Context, pkg io.ReaderAt, size int64, opts Options) (*Rep
 		return nil, err
 	}
 	r.checkValidity()
+	if err := r.checkRecordings(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.checkOwnRoots(ctx); err != nil {
 		return nil, err
 	}
@@ -261,6 +264,10 @@ func (r *run) notProven() {
 			add(because("not-proven-demo-identity", "member", w.Member))
 		}
 		add(because("not-proven-identity", "member", w.Member, "assurance", w.Assurance))
+	}
+	if len(r.rep.Recordings) > 0 {
+		add(because("not-proven-recorder"))
+		add(because("not-proven-for-others"))
 	}
 	for i := range r.rep.Steps {
 		if a := r.rep.Steps[i].Act; a != nil && a.Passkey != nil && a.Passkey.Demo {

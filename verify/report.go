@@ -289,6 +289,7 @@ type Report struct {
 	Trail             evidence.Digest `json:"trail,omitzero"`
 	Steps             []Step          `json:"steps"`
 	Timestamps        []Timestamp     `json:"timestamps,omitempty"`
+	Recordings        []Recording     `json:"recordings,omitempty"`
 	Completeness      Completeness    `json:"completeness"`
 	Withheld          []Withheld      `json:"withheld"`
 	Checks            []Line          `json:"checks"`

@@ -105,7 +105,8 @@ type WARCReader struct {
 	// returns; 0 for none. It may be nil.
 	Keep func(*Record) int64
 	// Body, where it is set, returns a writer for the payload of a record, which
-	// gets its bytes as they stream; nil for none.
+	// gets its bytes as they stream; nil for none. Record.HTTP is read by then. It is
+	// not asked for an empty payload.
 	Body func(*Record) io.Writer
 }
 
@@ -301,10 +302,12 @@ func (w *WARCReader) readBlock(r *Record, body io.Reader) error {
 	var m *message
 	if r.isHTTP() {
 		var to io.Writer
-		if w.Body != nil {
-			to = w.Body(r)
-		}
+		asked := w.Body == nil
 		m = newMessage(func(p []byte) {
+			if !asked {
+				asked, r.HTTP = true, m.head
+				to = w.Body(r)
+			}
 			if to != nil {
 				_, _ = to.Write(p) // the caller's writer keeps its own error
 			}

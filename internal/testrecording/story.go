@@ -48,7 +48,7 @@ func certificate(host string, start time.Time) ([]byte, error) {
 }
 
 // html is the page that the site shows.
-const html = `<!doctype html><meta charset="utf-8"><title>作品</title><h1 id="t">侵权作品</h1><img id="i" src="/work.png" alt="">`
+const html = `<!doctype html><meta charset="utf-8"><title>作品</title><h1 id="t">侵权作品</h1><img id="i" src="/picture.png" alt="">`
 
 // Gzip compresses with a fixed header.
 func Gzip(data []byte) []byte {
@@ -96,9 +96,9 @@ func (r *Recording) Story(batch func() error) error {
 	}
 	visits := []Visit{
 		{URL: base + "/", Conn: c, Status: 200, Media: "text/html; charset=utf-8", Extra: "Content-Encoding: gzip\r\n", Body: page, Framing: Chunks(page, 50)},
-		{URL: base + "/work.png", Conn: c, Status: 200, Media: "image/png", Body: image},
+		{URL: base + "/picture.png", Conn: c, Status: 200, Media: "image/png", Body: image},
 		{URL: base + "/old", Conn: c, Status: 302, Media: "text/plain", Extra: "Location: /\r\n"},
-		{URL: base + "/work.png", Conn: c, Status: 200, Media: "image/png", Body: image},
+		{URL: base + "/picture.png", Conn: c, Status: 200, Media: "image/png", Body: image},
 		{URL: "http://127.0.0.1/", Code: proxy.CodeRefusedAddress},
 		{Method: "POST", URL: base + "/search", Conn: c, RequestBody: []byte("q=%E4%BD%9C%E5%93%81"), Status: 200, Media: "text/html", Body: []byte("<p>1</p>")},
 		{URL: base + "/none", Conn: c, Status: 204, Media: "text/plain", BodilessStatus: true},
@@ -118,11 +118,11 @@ func (r *Recording) Story(batch func() error) error {
 	if err := batch(); err != nil {
 		return err
 	}
-	id, err := r.Exchange(Visit{URL: base + "/work.txt", Conn: c, Status: 200, Media: "application/octet-stream", Body: Work()})
+	id, err := r.Exchange(Visit{URL: base + "/novel.txt", Conn: c, Status: 200, Media: "application/octet-stream", Body: Work()})
 	if err != nil {
 		return err
 	}
-	if err := r.Download("work.txt", base+"/work.txt", id, Work()); err != nil {
+	if err := r.Download("novel.txt", base+"/novel.txt", id, Work()); err != nil {
 		return err
 	}
 	if err := r.Frames(3); err != nil {

@@ -109,6 +109,10 @@ func (r *Renderer) value(name, v string) string {
 		if _, ok := r.messages["revocation."+strings.ToLower(v)]; ok {
 			return r.word("revocation." + strings.ToLower(v))
 		}
+	case name == "part":
+		if _, ok := r.messages["part."+v]; ok {
+			return r.word("part." + v)
+		}
 	case name == "first":
 		return r.word("check." + v)
 	case name == "institution":

@@ -147,7 +147,7 @@ func TestEveryMessageIsThere(t *testing.T) {
 func ownKeys(t *testing.T) map[string]bool {
 	t.Helper()
 	keys := map[string]bool{}
-	for _, name := range []string{"page.go", "credential.go", "court.go", "catalogue.go", "text.go", "report.html"} {
+	for _, name := range []string{"page.go", "credential.go", "recording.go", "court.go", "catalogue.go", "text.go", "report.html"} {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +162,9 @@ func ownKeys(t *testing.T) map[string]bool {
 	for prefix, values := range map[string][]string{
 		"basis.": {"policy", "alliance", "none", "unread"}, "step.": {"authorisation", "deposit", "unreadable"}, "phase.": {"before", "during", "after"},
 		"kind.": {"person", "enterprise", "platform", "service", "unknown"}, "assurance.": {"0", "1", "2", "3"}, "withheld.": {"manifest", "object"},
-		"unreadable.": {"not-a-container", "truncated", "not-a-package", "version", "end-record", "directory", "local-header", "gap", "offset", "too-many"},
+		"unreadable.":      {"not-a-container", "truncated", "not-a-package", "version", "end-record", "directory", "local-header", "gap", "offset", "too-many"},
+		"part.":            {"request-head", "request-body", "response-head", "response-body", "framing", "address", "status", "revisit", "ip-address", "connection", "dns-answer", "certificate"},
+		"recording-state.": {"complete", "partial", "unsealed"}, "moment.": {"step", "failed", "download"},
 		"act.":        {"deposit", "record", "sign", "file", "submit", "grant", "settle", "revoke", "recover"},
 		"revocation.": {"unspecified", "keycompromise", "cacompromise", "affiliationchanged", "superseded", "cessationofoperation", "certificatehold", "removefromcrl", "privilegewithdrawn", "aacompromise"},
 	} {

@@ -16,6 +16,7 @@ type page struct {
 
 	About     []row
 	Story     []stepView
+	Recorded  []recordingView
 	Withheld  []string
 	Notices   []string
 	Problems  []checkView
@@ -56,6 +57,9 @@ func (r *Renderer) page(rep *verify.Report) *page {
 	p.About = r.about(rep)
 	for i := range rep.Steps {
 		p.Story = append(p.Story, r.step(&rep.Steps[i]))
+	}
+	for i := range rep.Recordings {
+		p.Recorded = append(p.Recorded, r.recording(i+1, &rep.Recordings[i]))
 	}
 	for i := range rep.Withheld {
 		p.Withheld = append(p.Withheld, r.withheld(&rep.Withheld[i]))

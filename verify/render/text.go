@@ -49,6 +49,18 @@ func (r *Renderer) Text(w io.Writer, rep *verify.Report) error {
 			t.rows("      ", o.Lines)
 		}
 	}
+	if len(p.Recorded) > 0 {
+		t.section("section.recordings")
+	}
+	for _, rec := range p.Recorded {
+		t.line("")
+		t.line("  " + rec.Title + "  【" + rec.Verdict + "】")
+		t.rows("    ", rec.Rows)
+		for _, m := range rec.Moments {
+			t.line("    - " + join("  ", m.Time, m.What, m.Where))
+			t.line("      " + m.Proof)
+		}
+	}
 	t.section("section.checks")
 	t.line("  " + p.Counts)
 	t.checks(p.Checks)
