@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-chi/httprate"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zhenglian/zhenglian/client"
@@ -345,15 +344,11 @@ func (p *portal) handler() http.Handler {
 		}
 		fmt.Fprintln(w, "ready")
 	})
-	limited := func(h http.Handler) http.Handler { return h }
-	if n := int(p.config.Limits.RequestsPerMinute); n > 0 {
-		limited = httprate.LimitByIP(n, time.Minute)
-	}
 	if p.ca != nil {
-		mux.Handle("/ca/", limited(p.ca.Handler()))
+		mux.Handle("/ca/", p.site.Beside(p.ca.Handler()))
 	}
 	if p.provider != nil {
-		mux.Handle(demoPath+"/", limited(p.provider.Handler()))
+		mux.Handle(demoPath+"/", p.site.Beside(p.provider.Handler()))
 	}
 	return mux
 }

@@ -67,6 +67,9 @@ func (n *Node) runStamper(ctx context.Context) error {
 	if n.cfg.Stamper == nil {
 		return nil
 	}
+	if err := n.loadStamps(); err != nil {
+		return err
+	}
 	backoff := stampEvery
 	for {
 		changed := n.witness.final.changed()
@@ -129,28 +132,31 @@ func (n *Node) stampNewest(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// loadStamps finds the newest token of before the start.
+// loadStamps finds the newest token of before the start, so that no second one
+// is asked for.
 func (n *Node) loadStamps() error {
-	if n.cfg.Stamper == nil {
-		return nil
-	}
 	newest, err := n.idx.last([]byte{tokenCheckpoint}, []byte{tokenCheckpoint + 1})
 	if err != nil || newest == nil {
 		return err
 	}
 	size := binary.BigEndian.Uint64(newest[1:])
-	n.stamps.size = size
 	b, ok, err := n.idx.boundaryAt(size)
 	if err != nil || !ok {
 		return err
 	}
 	tokens, err := n.tokensAt(size)
+	if err != nil {
+		return err
+	}
+	n.stamps.mu.Lock()
+	defer n.stamps.mu.Unlock()
+	n.stamps.size = max(n.stamps.size, size)
 	for id, token := range tokens {
 		if at, err := n.cfg.Stamper.Check(id, n.bodyDigest(b), token); err == nil && at.After(n.stamps.at) {
 			n.stamps.at = at
 		}
 	}
-	return err
+	return nil
 }
 
 // StampStatus is how the tokens of this node stand.

@@ -129,19 +129,28 @@ func (s *Site) ownHost(next http.Handler) http.Handler {
 	})
 }
 
+// Beside is for a handler of another protocol at the same origin, without
+// sessions: the host must be ours, and the rate is that of pages.
+func (s *Site) Beside(h http.Handler) http.Handler {
+	return s.ownHost(s.limitBy(s.config.Limits.PagesPerMinute, h))
+}
+
+// limitBy lets n requests a minute pass for a client address; all when n is
+// negative.
+func (s *Site) limitBy(n int, next http.Handler) http.Handler {
+	if n < 0 {
+		return next
+	}
+	return httprate.LimitBy(n, time.Minute, func(r *http.Request) (string, error) { return s.clientAddress(r), nil },
+		httprate.WithLimitHandler(func(w http.ResponseWriter, r *http.Request) {
+			s.plainProblem(w, r, fail(http.StatusTooManyRequests, "problem.too-many").after(time.Minute))
+		}))(next)
+}
+
 // limit counts requests by client address over windows of a minute.
 func (s *Site) limit(next http.Handler) http.Handler {
-	by := func(n int) func(http.Handler) http.Handler {
-		if n < 0 {
-			return func(h http.Handler) http.Handler { return h }
-		}
-		return httprate.LimitBy(n, time.Minute, func(r *http.Request) (string, error) { return s.clientAddress(r), nil },
-			httprate.WithLimitHandler(func(w http.ResponseWriter, r *http.Request) {
-				s.plainProblem(w, r, fail(http.StatusTooManyRequests, "problem.too-many").after(time.Minute))
-			}))
-	}
-	pages := by(s.config.Limits.PagesPerMinute)(next)
-	acts := by(s.config.Limits.ActsPerMinute)(pages)
+	pages := s.limitBy(s.config.Limits.PagesPerMinute, next)
+	acts := s.limitBy(s.config.Limits.ActsPerMinute, pages)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/static/"), r.URL.Path == "/healthz":
