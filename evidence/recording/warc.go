@@ -171,12 +171,19 @@ func (w *WARCReader) Next() (*Record, error) {
 	if err := w.readBlock(rec, body); err != nil {
 		return nil, err
 	}
-	end := make([]byte, 5)
-	n, err := io.ReadFull(body, end)
-	if err != io.ErrUnexpectedEOF && err != io.EOF || string(end[:n]) != "\r\n\r\n" {
-		if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-			return nil, rec.broken(err)
+	// The end is read to the checksum, which io.ReadFull would hide: it makes one
+	// error of an end and of one that is not expected.
+	var end []byte
+	for err = nil; err == nil && len(end) <= 4; {
+		var c byte
+		if c, err = body.ReadByte(); err == nil {
+			end = append(end, c)
 		}
+	}
+	switch {
+	case err != nil && err != io.EOF:
+		return nil, rec.broken(err)
+	case string(end) != "\r\n\r\n":
 		return nil, rec.fail("end", "the block is not followed by two line ends and nothing else")
 	}
 	rec.Length = w.in.n - rec.Offset
