@@ -118,7 +118,11 @@ func FuzzHost(f *testing.F) {
 			return
 		}
 		last := name[strings.LastIndexByte(name, '.')+1:]
-		if _, err := strconv.ParseUint(last, 0, 64); err == nil || !strings.Contains(name, ".") {
+		digits, base := last, 10
+		if rest, ok := strings.CutPrefix(last, "0x"); ok {
+			digits, base = rest, 16
+		}
+		if _, err := strconv.ParseUint(digits, base, 64); err == nil || !strings.Contains(name, ".") {
 			t.Fatalf("%q passes as a name", name)
 		}
 		if again, _, err := CheckHost(name); err != nil || again != name {

@@ -47,13 +47,13 @@ func newMemory() *memory {
 }
 
 func (m *memory) Record(_ context.Context, e Exchange) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.refuse != nil {
 		if err := m.refuse(e); err != nil {
 			return err
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.exchanges = append(m.exchanges, e)
 	select {
 	case m.changed <- struct{}{}:
