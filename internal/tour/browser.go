@@ -59,6 +59,9 @@ func Open(ctx context.Context) (*Browser, error) {
 		chromedp.DisableGPU,
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost"),
 		chromedp.Flag("disable-component-update", true),
+		// File names are read in the locale's encoding, and one that is not
+		// installed here would make Chinese ones unreadable.
+		chromedp.Env("LC_ALL=C.UTF-8"),
 	)
 	allocator, stop := chromedp.NewExecAllocator(ctx, options...)
 	first, cancel := chromedp.NewContext(allocator, chromedp.WithErrorf(func(string, ...any) {}))

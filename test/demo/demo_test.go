@@ -69,6 +69,10 @@ type summary struct {
 			Public   []byte
 		}
 	}
+	Portal struct {
+		Origin, Package, Finding string
+		Pictures                 []string
+	}
 	Timings []struct {
 		Scene   string
 		Seconds float64
@@ -177,7 +181,10 @@ func TestDemo(t *testing.T) {
 		if kinds != "ca court forensic notary " {
 			t.Errorf("kinds: %s", kinds)
 		}
-		if len(s.Timings) != 8 {
+		if p := s.Portal; p.Origin == "" || p.Finding != "Matches" && p.Finding != "相符" || len(p.Pictures) != 6 {
+			t.Errorf("the browser's scene: %+v", p)
+		}
+		if len(s.Timings) != 9 {
 			t.Errorf("timings: %+v", s.Timings)
 		}
 		noneLeft(t, bin)

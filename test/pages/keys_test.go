@@ -172,7 +172,7 @@ func TestDesk(t *testing.T) {
 	must(t, v.Click(ctx, "link", "身份证正面.png"))
 	must(t, v.WaitText(ctx, "每次打开都会记录"))
 	snapshot(t, v, "desk-document.zh-CN.narrow")
-	if wide, err := tour.Eval[int](ctx, v, `document.querySelector("img.paper").naturalWidth`); err != nil || wide == 0 {
+	if wide, err := tour.Eval[int](ctx, v, `document.querySelector("img.paper").decode().then(() => document.querySelector("img.paper").naturalWidth)`); err != nil || wide == 0 {
 		t.Errorf("the paper does not show (%v)", err)
 	}
 	sound(t, v, axe)
