@@ -52,6 +52,8 @@ var house = []struct {
 	{"internal/capture/sandbox", nil},
 	{"internal/capture/browser", []string{"internal/capture/sandbox"}},
 	{"internal/capture/warc", []string{"evidence", "evidence/recording", "internal/capture/proxy"}},
+	{"internal/capture/clean", nil},
+	{"internal/capture", []string{"evidence", "evidence/recording", "internal/capture/proxy", "internal/capture/warc", "internal/capture/clean", "internal/capture/sandbox", "internal/capture/browser"}},
 }
 
 // outside limits who imports what comes from elsewhere, directly.
