@@ -1,0 +1,2 @@
+"use strict";
+fetch("/data/worker.json").then((r) => r.json()).then((d) => postMessage(d.text));
