@@ -29,6 +29,10 @@ func (a *allied) witnessed(node, by string, position uint64) (boundary, witnessW
 	a.Helper()
 	n := a.nodes[node]
 	b, err := n.boundaryOf(position)
+	for i := 0; err != nil && i < 600; i++ { // this node may have the block a little later
+		time.Sleep(50 * time.Millisecond)
+		b, err = n.boundaryOf(position)
+	}
 	if err != nil {
 		a.Fatal(err)
 	}
