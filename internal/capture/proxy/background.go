@@ -13,7 +13,7 @@ func BackgroundHosts() []string {
 	return []string{
 		"accounts.google.com", "android.clients.google.com", "clients1.google.com", "clients2.google.com", "clients3.google.com",
 		"clients4.google.com", "clients5.google.com", "clients6.google.com", "clientservices.googleapis.com",
-		"chromewebstore.googleapis.com", "chromekanonymityquery-pa.googleapis.com", "content-autofill.googleapis.com",
+		"chromewebstore.googleapis.com", "chromekanonymityquery-pa.googleapis.com", "connectivitycheck.gstatic.com", "content-autofill.googleapis.com",
 		"mtalk.google.com", "optimizationguide-pa.googleapis.com", "safebrowsing.googleapis.com", "safebrowsing.google.com",
 		"sb-ssl.google.com", "translate.googleapis.com", "update.googleapis.com",
 		"redirector.gvt1.com", ".gvt1.com", ".gvt2.com",

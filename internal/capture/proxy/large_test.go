@@ -103,7 +103,9 @@ func TestLargeBodiesAreFlat(t *testing.T) {
 			if extra > 32<<20 {
 				t.Errorf("the heap grew by %d octets", extra)
 			}
-			if allocated > uint64(size)/8 {
+			// A body that was held anywhere would cost its size at the least; the race
+			// detector's pools cost a third of it.
+			if allocated > uint64(size)/2 {
 				t.Errorf("%d octets were allocated for %d carried", allocated, size)
 			}
 		})

@@ -30,7 +30,7 @@ type result struct{ Title, Text, Address, words string }
 func results() []result {
 	return []result{
 		{"雾中渡口 — 林观澜", "原作首发页面，摄影与文字。", "https://" + Author + "/", "雾中渡口 江南 晨雾 林观澜 渡口"},
-		{"江南晨雾 高清无水印 — 云集图库", "商用授权，立即下载，含配套视频。", "https://" + Shop + "/work", "雾中渡口 江南 晨雾 图库 渡口"},
+		{"江南晨雾 高清无水印 — 云集图库", "商用授权，立即下载，含配套视频。", "https://" + Shop + "/item", "雾中渡口 江南 晨雾 图库 渡口"},
 		{"江南晨雾（旧址）", "页面已迁移。", "http://" + Plain + "/old", "江南 晨雾"},
 		{"渡口图片分享（证书有误的站点）", "自签名证书。", "https://" + SelfSigned + "/", "渡口 图片"},
 	}
@@ -80,11 +80,11 @@ func (s *Site) pages() (http.Handler, error) {
 	hosts[Author].HandleFunc("GET /pictures/{n}", picture(true))
 	hosts[CDN].HandleFunc("GET /pictures/{n}", picture(false))
 	hosts[CDN].HandleFunc("GET /film.webm", file("content/film.webm", "video/webm")) // ranges too
-	hosts[Shop].HandleFunc("GET /work", page("work.html", "江南晨雾 — 云集图库", "云集图库", nil))
+	hosts[Shop].HandleFunc("GET /item", page("item.html", "江南晨雾 — 云集图库", "云集图库", nil))
 	hosts[Shop].HandleFunc("GET /notice", page("notice.html", "公告 — 云集图库", "云集图库", func(*http.Request) map[string]any {
 		return map[string]any{"Visit": s.visits.Add(1)}
 	}))
-	for _, name := range []string{"work.js", "worker.js", "service-worker.js"} {
+	for _, name := range []string{"item.js", "worker.js", "service-worker.js"} {
 		hosts[Shop].HandleFunc("GET /"+name, file("content/"+name, "text/javascript; charset=utf-8"))
 	}
 	hosts[Shop].HandleFunc("GET /data/worker.json", text("application/json", `{"text":"后台线程已运行"}`))
@@ -95,7 +95,7 @@ func (s *Site) pages() (http.Handler, error) {
 	hosts[Shop].HandleFunc("GET /events", events)
 	hosts[Shop].HandleFunc("GET /socket", socket)
 	hosts[Plain].HandleFunc("GET /{path...}", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, "https://"+Shop+"/work", http.StatusMovedPermanently)
+		http.Redirect(w, r, "https://"+Shop+"/item", http.StatusMovedPermanently)
 	})
 	hosts[Inner].HandleFunc("GET /{$}", page("inner.html", "内部地址", "不怀好意的站点", func(*http.Request) map[string]any {
 		list, err := json.Marshal(append(s.InnerAddresses(), "http://"+Inner+"/redirect"))

@@ -128,10 +128,10 @@ func TestStory(t *testing.T) {
 	_, record, c, _ := through(t)
 	for address, want := range map[string]string{
 		"https://" + Search + "/":                                  "寻迹搜索",
-		"https://" + Search + "/search?q=" + url.QueryEscape("渡口"): "https://" + Shop + "/work",
+		"https://" + Search + "/search?q=" + url.QueryEscape("渡口"): "https://" + Shop + "/item",
 		"https://" + Search + "/search?q=none":                     "没有找到",
 		"https://" + Author + "/":                                  "摆渡人",
-		"https://" + Shop + "/work":                                "https://" + CDN + "/film.webm",
+		"https://" + Shop + "/item":                                "https://" + CDN + "/film.webm",
 		"http://" + Plain + "/old":                                 "高清无水印",
 		"https://" + Shop + "/service-worker.js":                   "caches.open",
 		"http://" + Inner + "/":                                    `"http://0177.0.0.1:`,

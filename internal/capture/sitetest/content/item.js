@@ -12,7 +12,11 @@ events.addEventListener("message", (e) => { show("events", e.data); if (e.lastEv
 const worker = new Worker("/worker.js");
 worker.addEventListener("message", (e) => show("worker", e.data));
 if ("serviceWorker" in navigator) {
-  navigator.serviceWorker.register("/service-worker.js").then(() => navigator.serviceWorker.ready)
+  const controlled = new Promise((yes) => {
+    if (navigator.serviceWorker.controller) yes();
+    navigator.serviceWorker.addEventListener("controllerchange", () => yes());
+  });
+  navigator.serviceWorker.register("/service-worker.js").then(() => controlled)
     .then(() => fetch("/from-service-worker")).then((r) => r.text()).then((text) => show("offline", text))
     .catch((e) => show("offline", "service worker: " + e.message));
 }
