@@ -78,7 +78,7 @@ func (e *ArchiveError) Error() string {
 // OpenArchive reads the directory and the list of files. Errors are
 // *ArchiveError; others come from r.
 func OpenArchive(r io.ReaderAt, size int64) (*Archive, error) {
-	watched := &watched{r: r}
+	watched := &watched{r: r, size: size}
 	z, err := zip.NewReader(watched, size)
 	if watched.err != nil {
 		return nil, fmt.Errorf("reading the archive: %w", watched.err)
@@ -130,11 +130,15 @@ func OpenArchive(r io.ReaderAt, size int64) (*Archive, error) {
 // watched keeps the error of a failing reader apart from what a ZIP reader makes
 // of it.
 type watched struct {
-	r   io.ReaderAt
-	err error
+	r    io.ReaderAt
+	size int64
+	err  error
 }
 
 func (w *watched) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > w.size { // a directory may say anything
+		return 0, zip.ErrFormat
+	}
 	n, err := w.r.ReadAt(p, off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.err = err

@@ -63,9 +63,9 @@ func Gzip(data []byte) []byte {
 func Chunks(body []byte, size int) []byte {
 	var b bytes.Buffer
 	for n := len(body); n > 0; n -= size {
-		fmt.Fprintf(&b, "%x;x=y\r\n\r\n", min(n, size))
+		fmt.Fprintf(&b, "%x\r\n\r\n", min(n, size))
 	}
-	b.WriteString("0\r\nX-Trailer: 1\r\n\r\n")
+	b.WriteString("0\r\n\r\n") // no trailer and no extensions: common viewers take them for content
 	return b.Bytes()
 }
 

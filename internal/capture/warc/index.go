@@ -19,7 +19,7 @@ type entry struct {
 	URL          string `json:"url"`
 	Mime         string `json:"mime"`
 	Status       int    `json:"status"`
-	Digest       string `json:"digest"`
+	Digest       string `json:"digest,omitempty"`
 	Length       int64  `json:"length"`
 	Offset       int64  `json:"offset"`
 	Filename     string `json:"filename"`
@@ -33,8 +33,6 @@ func (x *indexed) line(r *record, at place) string {
 	e := entry{URL: x.url, Mime: strings.ToLower(strings.TrimSpace(media)), Status: x.status, Length: at.length, Offset: at.offset, Filename: "data.warc.gz", RecordDigest: labelled(at.block)}
 	if r.payload != nil {
 		e.Digest = labelled(*r.payload)
-	} else {
-		e.Digest = labelled(at.block)
 	}
 	address := x.url
 	if x.method != "" && x.method != "GET" {
