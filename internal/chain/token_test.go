@@ -192,11 +192,15 @@ func TestTokensOfPeers(t *testing.T) {
 	if err != nil || string(again["pad"]) != string(own["pad"]) {
 		t.Errorf("asked twice for one statement: %x, %v", again, err)
 	}
-	entry, err := a.nodes["court"].entryAt(o.Position)
+	court := a.nodes["court"]
+	// The court has the block a moment after the notary.
+	entry, err := court.entryAt(o.Position)
+	for began := time.Now(); errors.Is(err, ErrNotFound) && time.Since(began) < time.Minute; entry, err = court.entryAt(o.Position) {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if err != nil || string(own["pad"]) != string(entry[:]) {
 		t.Errorf("the token is over %x, the entry is %x, %v", own["pad"], entry, err)
 	}
-	court := a.nodes["court"]
 	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		_, tokens, err := court.TimestampFor(o.Position)
 		if err != nil {
