@@ -59,7 +59,7 @@ func (c *Chain) follows(e *Event) error {
 		return fail("session", "$.session", "it belongs to the session %s", e.Session)
 	case e.Seq > c.Next:
 		return fail("gap", "$.seq", "event %d stands where %d belongs: %d missing", e.Seq, c.Next, e.Seq-c.Next)
-	case e.Seq < c.Next && e.Prev != c.Head && e.Seq == c.Next-1:
+	case e.Seq == c.Next-1:
 		return fail("fork", "$.seq", "there are two events %d", e.Seq)
 	case e.Seq < c.Next:
 		return fail("order", "$.seq", "event %d stands where %d belongs", e.Seq, c.Next)

@@ -67,8 +67,12 @@ func generate(dir string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the registry's story: %w", err)
 	}
+	logs, badLogs, recordIDs := recordingVectors()
 	files := map[string][]byte{}
 	for name, v := range map[string]any{
+		"recording/valid.json":      logs,
+		"recording/invalid.json":    badLogs,
+		"recording/ids.json":        recordIDs,
 		"key/valid.json":            validKeys(c),
 		"key/invalid.json":          invalidKeys(c),
 		"key/signatures.json":       messageSignatures(c),
