@@ -44,7 +44,8 @@ type Page struct {
 	Status     int    // HTTP status of the document, 0 when not known
 	Security   string // the browser's own word: secure, insecure, neutral…
 	Screenshot []byte // PNG
-	DOM        []byte // HTML as it stands
+	DOM        []byte // as it stands
+	DOMMedia   string // text/html when empty
 }
 
 // StepError says why a step could not be done; the browser goes on.
@@ -67,12 +68,17 @@ type Launch struct {
 	Width    int
 	Height   int
 	Observer Observer
+	// Begun is closed when the session is in the phase during: what the browser says
+	// is told to the Observer from then on.
+	Begun <-chan struct{}
 }
 
 // Room is where the browser lives: it reaches nothing but the proxy.
 type Room interface {
 	// Listener is where the proxy serves it. Called once.
 	Listener() (net.Listener, error)
+	// Report says what holds the browser, for the record, in JSON; nil: nothing to say.
+	Report() ([]byte, error)
 	// Start starts the browser. Called once, after the proxy serves.
 	Start(ctx context.Context, l Launch) (Browser, error)
 	// Close ends what lives in it and destroys what it left.

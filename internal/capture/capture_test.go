@@ -70,7 +70,7 @@ func TestPartial(t *testing.T) {
 		failed int
 	}{
 		"the browser crashes": {func(r *capture.Run) {
-			r.Room = func(context.Context) (capture.Room, error) { return &capturetest.Room{Crash: "/work"}, nil }
+			r.Room = func(context.Context) (capture.Room, error) { return &capturetest.Room{Crash: "/novel"}, nil }
 		}, capture.ReasonBrowser + ": crashed", 1},
 		"a step of a script fails": {func(r *capture.Run) { r.Actions = append([]capture.Action{r.Actions[0], gone}, r.Actions...) }, capture.ReasonStep, 1},
 		"there is no browser": {func(r *capture.Run) {
@@ -123,7 +123,7 @@ func TestStoppedFromOutside(t *testing.T) {
 // A list goes on after an address that fails; what failed is in the record.
 func TestBulk(t *testing.T) {
 	chain := new(capturetest.Chain)
-	list, err := capture.ReadList(strings.NewReader("# list\nhttp://" + host + "/\n\nhttp://127.0.0.1:9/x\nhttp://" + host + "/work\n"))
+	list, err := capture.ReadList(strings.NewReader("# list\nhttp://" + host + "/\n\nhttp://127.0.0.1:9/x\nhttp://" + host + "/novel\n"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,6 @@ import (
 	"github.com/zhenglian/zhenglian/evidence/recording"
 )
 
-// Open sessions lie side by side in one folder, each under its id.
-
 // Left returns the sessions that lie in dir and were not ended, by folder.
 func Left(dir string) (map[string]State, error) {
 	found, err := os.ReadDir(dir)
@@ -61,9 +59,12 @@ func readState(dir string) (*State, error) {
 // ErrNothing says that a killed session had not even its first event.
 var ErrNothing = errors.New("the session had not begun: nothing was recorded")
 
+// ErrBusy says that a process records in this folder, or seals it.
+var ErrBusy = errors.New("another process has this session open")
+
 // Resume takes up a session that was not ended, so that Seal can end it: nothing
 // else is recorded in it. Of the configuration only Dir, Chain, Now, Deposit and
-// Logger count. ErrNothing when its log holds no event.
+// Logger count. ErrNothing when its log holds no event, ErrBusy when it is not over.
 func Resume(ctx context.Context, c Config) (*Session, error) {
 	c.fill()
 	st, err := readState(c.Dir)
@@ -77,7 +78,11 @@ func Resume(ctx context.Context, c Config) (*Session, error) {
 	}
 	c.Session, c.Trail, c.Recorder, c.Software, c.Title, c.Note = st.Session, st.Trail, st.Recorder, st.Software, st.Title, st.Note
 	s := newSession(c, *st, key)
+	if s.lock, err = lockFolder(c.Dir); err != nil {
+		return nil, err
+	}
 	if s.log, err = openLog(c.Dir); err != nil {
+		err = errors.Join(err, s.Close())
 		var bad *recording.EventError
 		if errors.Is(err, fs.ErrNotExist) || errors.As(err, &bad) && bad.Code == "empty" {
 			return nil, fmt.Errorf("%s: %w", c.Dir, ErrNothing)
@@ -85,10 +90,10 @@ func Resume(ctx context.Context, c Config) (*Session, error) {
 		return nil, err
 	}
 	if s.log.chain.Session != st.Session {
-		return nil, errors.Join(fmt.Errorf("%s holds the log of another session", c.Dir), s.log.close())
+		return nil, errors.Join(fmt.Errorf("%s holds the log of another session", c.Dir), s.Close())
 	}
 	if s.blobs, err = openBlobs(c.Dir); err != nil {
-		return nil, errors.Join(err, s.log.close())
+		return nil, errors.Join(err, s.Close())
 	}
 	s.phase, s.offset = s.log.chain.Phase, s.log.chain.Mono
 	err = s.log.read(func(e *recording.Logged) error {

@@ -168,6 +168,13 @@ func (r *Run) during(ctx context.Context, end context.CancelCauseFunc, s *Sessio
 		return ReasonRoom, err
 	}
 	defer func() { err = errors.Join(err, room.Close()) }()
+	if report, err := room.Report(); err != nil {
+		return ReasonRoom, err
+	} else if report != nil {
+		if err := s.Event("env.sandbox", recording.Data{"command": "sandbox"}, Blob{"output", "application/json", report}); err != nil {
+			return ReasonRoom, err
+		}
+	}
 	listener, err := room.Listener()
 	if err != nil {
 		return ReasonRoom, err
@@ -193,11 +200,14 @@ func (r *Run) during(ctx context.Context, end context.CancelCauseFunc, s *Sessio
 	})
 	defer wg.Wait()
 	defer stop()
-	b, err := room.Start(ctx, Launch{SPKI: ca.SPKI(), CA: ca.Certificate().Raw, Width: r.Width, Height: r.Height, Observer: s})
+	begun := make(chan struct{})
+	b, err := room.Start(ctx, Launch{Begun: begun, SPKI: ca.SPKI(), CA: ca.Certificate().Raw, Width: r.Width, Height: r.Height, Observer: s})
 	if err != nil {
 		return ReasonRoom, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
+	begin := sync.OnceFunc(func() { close(begun) })
+	defer begin()
 	done := make(chan struct{})
 	defer close(done)
 	wg.Go(func() {
@@ -215,6 +225,7 @@ func (r *Run) during(ctx context.Context, end context.CancelCauseFunc, s *Sessio
 		return ReasonRoom, err
 	}
 	s.Phase(evidence.PhaseDuring)
+	begin()
 	return ReasonStep, r.actions(ctx, s, b)
 }
 
@@ -284,21 +295,37 @@ func (s *Session) Done(name string, page *Page) error {
 	if page.Security != "" {
 		data["security"] = clip(page.Security)
 	}
-	if page.Status != 0 {
-		data["status"] = int64(page.Status)
+	if status := s.statusOf(page); status != 0 {
+		data["status"] = int64(status)
 	}
 	if n := s.Frames(); n > 0 {
 		data["frame"] = n - 1
 	}
 	blobs := []Blob{{recording.RoleScreenshot, "image/png", page.Screenshot}}
 	if len(page.DOM) > 0 {
-		blobs = append(blobs, Blob{recording.RoleDOM, "text/html", page.DOM})
+		media := page.DOMMedia
+		if media == "" {
+			media = "text/html"
+		}
+		blobs = append(blobs, Blob{recording.RoleDOM, media, page.DOM})
 	}
 	if err := s.Event(recording.TypeStep, data, blobs...); err != nil {
 		return err
 	}
 	s.Step()
 	return nil
+}
+
+// statusOf is the HTTP status of what a page shows: what the proxy heard last of
+// that address, where the browser does not say.
+func (s *Session) statusOf(page *Page) int {
+	if page.Status != 0 {
+		return page.Status
+	}
+	url, _, _ := strings.Cut(page.URL, "#")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status[url]
 }
 
 func (r *Run) act(ctx context.Context, b Browser, a *Action) error {

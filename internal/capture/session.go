@@ -83,6 +83,7 @@ type Session struct {
 	key    *ecdsa.PrivateKey
 	blobs  *blobs
 	batch  *batcher
+	lock   *os.File
 
 	mu     sync.Mutex
 	log    *eventLog
@@ -93,6 +94,7 @@ type Session struct {
 	err    error                     // the first failure of the disk
 	bodies map[evidence.Digest]int64 // exchanges by their whole payload
 	packed map[string]int64          // by address, of payloads under gzip: what is saved has another digest
+	status map[string]int            // by address, of the last response
 	names  map[string]bool           // of downloads
 	film   *film
 }
@@ -119,14 +121,17 @@ func Open(c Config) (*Session, error) {
 		return nil, fmt.Errorf("making the archive's key: %w", err)
 	}
 	s := newSession(c, State{Session: c.Session, Trail: c.Trail, Recorder: c.Recorder, Software: c.Software, Title: c.Title, Started: c.Now().UTC(), Note: c.Note, Key: private}, key)
-	if err := writeState(c.Dir, s.state); err != nil {
+	if s.lock, err = lockFolder(c.Dir); err != nil {
 		return nil, err
+	}
+	if err := writeState(c.Dir, s.state); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	if s.blobs, err = openBlobs(c.Dir); err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	if s.log, err = createLog(c.Dir, c.Session); err != nil {
-		return nil, errors.Join(err, s.blobs.close())
+		return nil, errors.Join(err, s.Close())
 	}
 	data := recording.Data{"trail": c.Trail.String(), "recorder": c.Recorder.String(), "version": c.Software, "wacz-key": evidence.SumSHA256(public).String()}
 	if c.Start != "" {
@@ -140,7 +145,7 @@ func Open(c Config) (*Session, error) {
 }
 
 func newSession(c Config, state State, key *ecdsa.PrivateKey) *Session {
-	return &Session{config: c, state: state, key: key, phase: evidence.PhaseBefore, after: -1, began: time.Now(), bodies: map[evidence.Digest]int64{}, packed: map[string]int64{}, names: map[string]bool{}}
+	return &Session{config: c, state: state, key: key, phase: evidence.PhaseBefore, after: -1, began: time.Now(), bodies: map[evidence.Digest]int64{}, packed: map[string]int64{}, status: map[string]int{}, names: map[string]bool{}}
 }
 
 // writeState writes session.json whole; it is never changed.
@@ -308,11 +313,17 @@ func (s *Session) Close() error {
 	if s.batch != nil {
 		s.batch.stop()
 	}
-	err := s.blobs.close()
+	var err error
+	if s.blobs != nil {
+		err = s.blobs.close()
+	}
 	if s.log != nil {
 		err = errors.Join(err, s.log.close())
 	}
-	return err
+	if s.film != nil {
+		err = errors.Join(err, s.film.f.Close())
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 // clip cuts a text to what an event takes.

@@ -55,6 +55,9 @@ func (w wire) Record(_ context.Context, e proxy.Exchange) error {
 		for _, head := range e.Interim {
 			blobs = append(blobs, Blob{roleInterim, mediaHead, head})
 		}
+		w.s.mu.Lock()
+		w.s.status[e.URL] = e.Status
+		w.s.mu.Unlock()
 		return w.s.Event(recording.TypeResponse, data, blobs[:min(len(blobs), recording.MaxBlobs)]...)
 	case e.Stage == proxy.StageEnd:
 		return w.end(&e)

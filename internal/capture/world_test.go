@@ -39,8 +39,8 @@ func site(t testing.TB) proxy.Config {
 			_, _ = io.WriteString(w, text)
 		})
 	}
-	page("/{$}", `<!doctype html><title>作品</title><p id="q"></p><a href="/work">打开</a> <a href="/gone">没有</a>`)
-	page("/work", `<!doctype html><title>侵权作品</title><a href="/novel.txt">下载</a>`)
+	page("/{$}", `<!doctype html><title>作品</title><p id="q"></p><a href="/novel">打开</a> <a href="/gone">没有</a>`)
+	page("/novel", `<!doctype html><title>侵权作品</title><a href="/novel.txt">下载</a>`)
 	mux.HandleFunc("GET /novel.txt", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(work()) })
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)

@@ -64,6 +64,9 @@ func (r *Room) Start(_ context.Context, l capture.Launch) (capture.Browser, erro
 	return r.browser, nil
 }
 
+// Report implements capture.Room.
+func (r *Room) Report() ([]byte, error) { return nil, nil }
+
 // Close implements capture.Room.
 func (r *Room) Close() error { return nil }
 
