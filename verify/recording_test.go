@@ -362,6 +362,33 @@ func TestRecordingOpen(t *testing.T) {
 			wants(t, check(t, pkg, verify.Options{Policy: f.Policy, Log: f.Log("court")}), verify.Undetermined, key, "object-withheld")
 		})
 	}
+	t.Run("a compressed download, and one that the page made", func(t *testing.T) {
+		rep := film(t, "gzip", forgery{events: func(r *testrecording.Recording) error {
+			if err := r.Environment("clean"); err != nil {
+				return err
+			}
+			c, err := r.Connect()
+			if err != nil {
+				return err
+			}
+			packed := testrecording.Gzip(testrecording.Work())
+			id, err := r.Exchange(testrecording.Visit{URL: "https://works.example/a", Conn: c, Status: 200, Media: "text/plain", Extra: "Content-Encoding: gzip\r\n", Body: packed, Framing: testrecording.Chunks(packed, 40)})
+			if err != nil {
+				return err
+			}
+			if err := r.Download("a.txt", "https://works.example/a", id, testrecording.Work()); err != nil {
+				return err
+			}
+			made := r.Blob(recording.RoleDownload, "text/plain", []byte("made"))
+			r.Downloads["made.txt"] = []byte("made")
+			return r.Event(recording.TypeDownloaded, recording.Data{"id": "d2", "url": "blob:https://works.example/1", "name": "made.txt", "state": "completed"}, made)
+		}}).report(t)
+		wants(t, rep, verify.Undetermined, "recording-download-holds", "recording-download-made")
+		if rep.Count(verify.Undetermined) != 1 {
+			show(t, rep)
+			t.Error("more is open than the file that the page made")
+		}
+	})
 	t.Run("an environment with exceptions", func(t *testing.T) {
 		rep := film(t, "exceptions", forgery{events: func(r *testrecording.Recording) error {
 			return r.Environment("exceptions", "no network namespace")

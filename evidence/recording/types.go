@@ -123,12 +123,19 @@ func Types() []EventType {
 	}
 }
 
+// byName is Types by name; nothing writes to it.
+var byName = func() map[string]EventType {
+	out := map[string]EventType{}
+	for _, t := range Types() {
+		out[t.Name] = t
+	}
+	return out
+}()
+
 // TypeOf returns the description of a type; any env. type is known.
 func TypeOf(name string) (EventType, bool) {
-	for _, t := range Types() {
-		if t.Name == name {
-			return t, true
-		}
+	if t, ok := byName[name]; ok {
+		return t, true
 	}
 	if word, ok := strings.CutPrefix(name, "env."); ok && isWord(word, 32) {
 		return EventType{Name: name, Phase: "before"}, true

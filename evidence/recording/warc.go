@@ -340,7 +340,9 @@ func (w *WARCReader) readBlock(r *Record, body io.Reader) error {
 }
 
 func (r *Record) readMessage(m *message) {
-	truncated := r.Get("WARC-Truncated") != "" || r.Type == RecordRevisit
+	// The answer to a HEAD request names the coding of a body that it does not have.
+	bodiless := r.Get("WARC-Payload-Digest") == "" && r.Size == m.headLen
+	truncated := r.Get("WARC-Truncated") != "" || r.Type == RecordRevisit || bodiless
 	if err := m.end(truncated); err != nil {
 		r.fault("http", "its block is no HTTP message: %v", err)
 	}

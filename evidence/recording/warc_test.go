@@ -52,6 +52,7 @@ func TestWARCFaults(t *testing.T) {
 		"no HTTP":              {gzipped(record("HTTP/1.1", "WARC-Type", "response")), "", "http"},
 		"chunks cut":           {gzipped(record("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "WARC-Type", "response")), "", "http"},
 		"chunks cut, and said": {gzipped(record("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "WARC-Type", "response", "WARC-Truncated", "disconnect")), "", ""},
+		"an answer to HEAD":    {gzipped(record("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "WARC-Type", "response")), "", ""},
 		"after the chunks":     {gzipped(record("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nx", "WARC-Type", "response")), "", "http"},
 		"checksum":             {flip, "gzip", ""},
 		"cut off":              {whole[:len(whole)-9], "gzip", ""},
