@@ -70,6 +70,8 @@ type (
 		Text       string
 		Start, End int // selection within, in UTF-16 units
 	}
+	// Reveal scrolls to an element that a script names, as Locate finds it.
+	Reveal struct{ Selector, Text string }
 	// Choose answers SelectOpened; Index -1 closes the list without a choice.
 	Choose struct{ Select, Index int }
 	// AnswerDialog answers DialogOpened in a tab.
@@ -92,6 +94,7 @@ func (Wheel) Kind() string        { return "wheel" }
 func (Key) Kind() string          { return "key" }
 func (Text) Kind() string         { return "text" }
 func (Compose) Kind() string      { return "compose" }
+func (Reveal) Kind() string       { return "reveal" }
 func (Choose) Kind() string       { return "choose" }
 func (AnswerDialog) Kind() string { return "dialog.answer" }
 
@@ -114,6 +117,9 @@ func (a Key) Fields() map[string]any {
 func (a Text) Fields() map[string]any { return map[string]any{"text": a.Text} }
 func (a Compose) Fields() map[string]any {
 	return map[string]any{"text": a.Text, "start": a.Start, "end": a.End}
+}
+func (a Reveal) Fields() map[string]any {
+	return map[string]any{"selector": a.Selector, "text": a.Text}
 }
 func (a Choose) Fields() map[string]any { return map[string]any{"select": a.Select, "index": a.Index} }
 func (a AnswerDialog) Fields() map[string]any {
@@ -225,5 +231,6 @@ func (a Text) check() error {
 func (a Compose) check() error {
 	return errors.Join(text("text", a.Text), within("start", a.Start, 0, maxInput), within("end", a.End, 0, maxInput))
 }
+func (a Reveal) check() error       { return errors.Join(text("selector", a.Selector), text("text", a.Text)) }
 func (a Choose) check() error       { return within("index", a.Index, -1, 1<<20) }
 func (a AnswerDialog) check() error { return text("text", a.Text) }

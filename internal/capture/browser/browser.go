@@ -103,7 +103,7 @@ type tab struct {
 }
 
 // start-up takes two seconds; a loaded machine may need many more.
-const patience = 60 * time.Second
+const patience = 15 * time.Second
 
 // Start starts the browser in its room. The end of ctx ends it. Events must be
 // taken until the channel is closed.
@@ -126,6 +126,7 @@ func Start(ctx context.Context, c Config) (*Browser, error) {
 	running.Go(b.listen)
 	running.Go(b.pump)
 	running.Go(b.watch)
+	running.Go(b.titles)
 	go func() {
 		running.Wait()
 		b.setups.Wait()
@@ -248,7 +249,7 @@ func (b *Browser) args() []string {
 		// Nothing by itself.
 		"--disable-sync", "--disable-background-networking", "--disable-component-update", "--disable-default-apps", "--disable-extensions",
 		"--disable-breakpad", "--disable-crash-reporter", "--disable-domain-reliability", "--disable-client-side-phishing-detection", "--metrics-recording-only", "--no-pings",
-		"--disable-features=Translate,MediaRouter,DialMediaRouteProvider,OptimizationHints,AutofillServerCommunication,InterestFeedContentSuggestions,CertificateTransparencyComponentUpdater,AsyncDns,DnsOverHttps",
+		"--disable-features=Translate,MediaRouter,DialMediaRouteProvider,OptimizationHints,AutofillServerCommunication,InterestFeedContentSuggestions,CertificateTransparencyComponentUpdater,WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,AsyncDns,DnsOverHttps",
 		// What is seen.
 		"--window-size=" + strconv.Itoa(c.Width) + "," + strconv.Itoa(c.Height), "--force-color-profile=srgb", "--disable-gpu", "--mute-audio",
 		"--lang=" + c.Language, "--accept-lang=" + c.Language,

@@ -64,14 +64,7 @@ func (b *Browser) hear(m *cdproto.Message) error {
 		b.detached(e.SessionID)
 		return nil
 	case target.TargetInfoChanged.Method:
-		return on(b, m, func(e target.EventTargetInfoChanged) {
-			if t := b.byTarget(e.TargetInfo.TargetID); t != nil {
-				if now := (PageInfo{clip(e.TargetInfo.URL), clip(e.TargetInfo.Title)}); now != t.shown {
-					t.shown = now
-					b.emit(t, now)
-				}
-			}
-		})
+		return on(b, m, func(e target.EventTargetInfoChanged) { b.info(e.TargetInfo) })
 	case target.TargetCrashed.Method:
 		var e target.EventTargetCrashed
 		if err := read(m, &e); err != nil {
@@ -218,6 +211,46 @@ func securityOf(s *security.VisibleSecurityState) Security {
 	return out
 }
 
+// info takes what the browser says of a page's address and title. mu is held.
+func (b *Browser) info(i *target.Info) {
+	t := b.byTarget(i.TargetID)
+	if t == nil {
+		return
+	}
+	if now := (PageInfo{clip(i.URL), clip(i.Title)}); now != t.shown {
+		t.shown = now
+		b.emit(t, now)
+	}
+}
+
+// glance is how often titles are asked for: the browser tells of addresses by
+// itself, but not of a title that came after.
+const glance = 300 * time.Millisecond
+
+func (b *Browser) titles() {
+	tick := time.NewTicker(glance)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-b.wire.lost:
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		var r target.GetTargetsResult
+		err := b.wire.call(ctx, "", target.CommandGetTargets, target.GetTargetsParams{Filter: target.Filter{{Type: "page"}}}, &r)
+		cancel()
+		if err != nil {
+			continue // lost ends it
+		}
+		b.mu.Lock()
+		for _, i := range r.TargetInfos {
+			b.info(i)
+		}
+		b.mu.Unlock()
+	}
+}
+
 func (b *Browser) byTarget(id target.ID) *tab {
 	for _, t := range b.tabs {
 		if t.target == id {
@@ -258,6 +291,9 @@ func (b *Browser) attached(parent target.SessionID, e target.EventAttachedToTarg
 		outer = b.inner[parent]
 	}
 	switch {
+	case ownPage(e.TargetInfo.URL):
+		// The browser keeps pages of its own ready, for menus that are never shown here.
+		b.setups.Go(func() { b.order(s, runtime.CommandRunIfWaitingForDebugger, nil) })
 	case e.TargetInfo.Type == "page" && parent == "":
 		b.opened++
 		t := &tab{id: b.opened, target: e.TargetInfo.TargetID, s: s, held: make(chan struct{})}
@@ -278,6 +314,11 @@ func (b *Browser) attached(parent target.SessionID, e target.EventAttachedToTarg
 	default:
 		b.setups.Go(func() { b.order(s, runtime.CommandRunIfWaitingForDebugger, nil) })
 	}
+}
+
+// ownPage: a page that belongs to the browser and no person opened.
+func ownPage(address string) bool {
+	return strings.HasPrefix(address, "chrome://") || strings.HasPrefix(address, "chrome-untrusted://") || strings.HasPrefix(address, "devtools://")
 }
 
 // order sends commands whose replies are waited for one by one afterwards.

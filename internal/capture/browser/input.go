@@ -194,6 +194,11 @@ func (b *Browser) carryOut(t *tab, act Act) (waiting, error) {
 		return b.sendTo(t, input.CommandInsertText, input.InsertTextParams{Text: a.Text})
 	case Compose:
 		return b.sendTo(t, input.CommandImeSetComposition, input.ImeSetCompositionParams{Text: a.Text, SelectionStart: int64(a.Start), SelectionEnd: int64(a.End)})
+	case Reveal:
+		return func(ctx context.Context) error {
+			_, err := b.seek(ctx, t, a.Selector, a.Text, true)
+			return err
+		}, nil
 	case Choose:
 		return b.choose(t, a)
 	case AnswerDialog:

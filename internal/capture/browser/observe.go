@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/chromedp/cdproto/cdp"
 	jsonv2 "github.com/chromedp/cdproto/cdp/jsonv2"
 	"github.com/chromedp/cdproto/domsnapshot"
 	"github.com/chromedp/cdproto/page"
@@ -139,29 +138,6 @@ func (b *Browser) Document(ctx context.Context) (Document, error) {
 		}
 	}
 	return out, nil
-}
-
-// VisibleText is the active page's text as a reader sees it, with the frames of
-// its own site left out: for comparison, not for proof.
-func (b *Browser) VisibleText(ctx context.Context) (string, error) {
-	t, _, err := b.observed()
-	if err != nil {
-		return "", err
-	}
-	var world page.CreateIsolatedWorldResult
-	if _, err := b.ask(ctx, page.CommandCreateIsolatedWorld, page.CreateIsolatedWorldParams{FrameID: cdp.FrameID(t.target), WorldName: "recorder"}, &world); err != nil {
-		return "", fmt.Errorf("reading the page's text: %w", err)
-	}
-	var r struct {
-		Result struct {
-			Value string `json:"value"`
-		} `json:"result"`
-	}
-	p := map[string]any{"expression": "document.body ? document.body.innerText : ''", "contextId": world.ExecutionContextID, "returnByValue": true}
-	if _, err := b.ask(ctx, "Runtime.evaluate", p, &r); err != nil {
-		return "", fmt.Errorf("reading the page's text: %w", err)
-	}
-	return r.Result.Value, nil
 }
 
 // Download opens the file of a completed download for reading. It is the

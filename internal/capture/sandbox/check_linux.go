@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -123,6 +124,10 @@ func (r *Room) Processes() []Process {
 				p.Kind = kind
 				break
 			}
+		}
+		// A program beside the browser (the one that waits for crashes) has no kind.
+		if program, err := os.Readlink(dir + "/exe"); err == nil && p.Kind == "browser" && filepath.Base(program) != filepath.Base(r.browser) {
+			p.Kind = filepath.Base(program)
 		}
 		other := func(ns string) bool {
 			mine, err1 := os.Readlink("/proc/self/ns/" + ns)

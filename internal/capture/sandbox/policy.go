@@ -20,7 +20,7 @@ func Policy() []byte {
 		"BackgroundModeEnabled": false, "AutofillAddressEnabled": false, "AutofillCreditCardEnabled": false, "PasswordManagerEnabled": false, "PromotionsEnabled": false,
 		"DomainReliabilityAllowed": false, "ChromeVariations": 2, "OptimizationGuideFetchingEnabled": false, "GenAiDefaultSettings": 2, "ShoppingListEnabled": false,
 		// Nothing that changes the browser or leaves it.
-		"ExtensionInstallBlocklist": []string{"*"}, "DeveloperToolsAvailability": 2, "AllowFileSelectionDialogs": false, "PrintingEnabled": false, "DefaultBrowserSettingEnabled": false,
+		"ExtensionInstallBlocklist": []string{"*"}, "AllowFileSelectionDialogs": false, "PrintingEnabled": false, "DefaultBrowserSettingEnabled": false,
 		"ExternalProtocolDialogShowAlwaysOpenCheckbox": false, "RemoteDebuggingAllowed": true, "BrowserAddPersonEnabled": false, "BrowserGuestModeEnabled": false, "IncognitoModeAvailability": 1,
 		"AudioCaptureAllowed": false, "VideoCaptureAllowed": false, "ScreenCaptureAllowed": false, "DefaultGeolocationSetting": 2, "DefaultNotificationsSetting": 2,
 		"DefaultWebUsbGuardSetting": 2, "DefaultWebBluetoothGuardSetting": 2, "DefaultSerialGuardSetting": 2, "DefaultWebHidGuardSetting": 2, "DefaultFileSystemReadGuardSetting": 2, "DefaultFileSystemWriteGuardSetting": 2,
