@@ -130,9 +130,10 @@ func (s *Site) ownHost(next http.Handler) http.Handler {
 }
 
 // Beside is for a handler of another protocol at the same origin, without
-// sessions: the host must be ours, and the rate is that of pages.
+// sessions: the rate is that of pages. Clients of such protocols may name no
+// host (OpenSSL's for OCSP does not).
 func (s *Site) Beside(h http.Handler) http.Handler {
-	return s.ownHost(s.limitBy(s.config.Limits.PagesPerMinute, h))
+	return s.limitBy(s.config.Limits.PagesPerMinute, h)
 }
 
 // limitBy lets n requests a minute pass for a client address; all when n is
