@@ -85,6 +85,7 @@ type recorded struct {
 	summary *recording.Summary
 	sealed  *step
 	lines   map[string]int // faults named, by check
+	said    map[string]bool
 
 	log
 	archived
@@ -130,7 +131,7 @@ func (r *run) sessions() []*recorded {
 				return c
 			}
 		}
-		c := &recorded{run: r, id: id, rep: &Recording{Session: id, State: "unsealed", Timeline: []Moment{}}, lines: map[string]int{}}
+		c := &recorded{run: r, id: id, rep: &Recording{Session: id, State: "unsealed", Timeline: []Moment{}}, lines: map[string]int{}, said: map[string]bool{}}
 		out = append(out, c)
 		return c
 	}
@@ -195,6 +196,14 @@ func (c *recorded) at(path string) Subject {
 func (c *recorded) more(id string) bool {
 	c.lines[id]++
 	return c.lines[id] <= namedFaults
+}
+
+// once reports whether a notice about what is the first: a session has one site's
+// certificate on many connections.
+func (c *recorded) once(about string) bool {
+	first := !c.said[about]
+	c.said[about] = true
+	return first
 }
 
 // good reports that the check found no fault, and says how many were not named.
@@ -337,7 +346,9 @@ func (c *recorded) judgeEnvironment() {
 		c.run.check("recording-environment", at, DoesNotMatch, because("recording-unclean"), ClauseBefore, ClausePlatform)
 	case c.rep.Environment == recording.EnvExceptions || len(c.rep.Exceptions) > 0:
 		for _, x := range c.rep.Exceptions {
-			c.run.notice(at, because("recording-exception", "exception", x))
+			if c.once("exception " + x) {
+				c.run.notice(at, because("recording-exception", "exception", x))
+			}
 		}
 		c.run.check("recording-environment", at, Matches, because("recording-clean-but", "count", len(c.rep.Exceptions)), ClauseBefore, ClausePlatform)
 	default:

@@ -24,7 +24,7 @@ func (c *recorded) judgeConnection(n int64, conn *connected, fail func(Reason)) 
 		return // it was never made; what DNS and TLS said stands in the log
 	}
 	name := conn.made.Data.Text("name")
-	if x := conn.made.Data.Text("exception"); x != "" {
+	if x := conn.made.Data.Text("exception"); x != "" && c.once("exception "+x) {
 		c.run.notice(c.at(c.rep.Log), because("recording-exception", "exception", x))
 	}
 	remote, err := netip.ParseAddrPort(conn.made.Data.Text("remote"))
@@ -53,7 +53,9 @@ func (c *recorded) judgeConnection(n int64, conn *connected, fail func(Reason)) 
 func (c *recorded) judgeChain(n int64, host string, e *recording.Logged, fail func(Reason)) {
 	verdict := e.Data.Text("verdict")
 	if verdict != "good" {
-		c.run.notice(c.at(c.rep.Log), because("recording-bad-certificate", "host", host, "detail", verdict))
+		if c.once("certificate " + host + " " + verdict) {
+			c.run.notice(c.at(c.rep.Log), because("recording-bad-certificate", "host", host, "detail", verdict))
+		}
 		return
 	}
 	var chain []*x509.Certificate

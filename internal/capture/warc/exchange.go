@@ -48,6 +48,9 @@ func (w *Writer) Exchange(e *proxy.Exchange) error {
 		if e.RequestBody != nil {
 			r.payload = &e.RequestBody.SHA256
 		}
+		if t := truncated(e.RequestTruncated); t != "" {
+			r.fields = append(r.fields, field{"WARC-Truncated", t})
+		}
 		if _, err := w.write(r); err != nil {
 			return err
 		}
@@ -223,7 +226,7 @@ func (w *Writer) facts(e *proxy.Exchange) []field {
 		return recording.FormatTime(t)
 	}
 	out := []field{{"session", w.config.Session.String()}, {"exchange", number(e.ID)}, {"kind", string(e.Kind)}, {"began", moment(e.Began)}, {"requested", moment(e.Requested)},
-		{"responded", moment(e.Responded)}, {"ended", moment(e.Ended)}, {"edits", strings.Join(e.Edits, " ")}, {"truncated", e.Truncated}, {"code", e.Code}, {"error", e.Error}}
+		{"responded", moment(e.Responded)}, {"ended", moment(e.Ended)}, {"edits", strings.Join(e.Edits, " ")}, {"truncated", e.Truncated}, {"request-truncated", e.RequestTruncated}, {"code", e.Code}, {"error", e.Error}}
 	if e.Background {
 		out = append(out, field{"background", "true"})
 	}
