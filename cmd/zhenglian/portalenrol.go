@@ -41,6 +41,9 @@ func (e *webEnroller) Keys(ctx context.Context, who identity.Who, member string)
 	}
 	out := make([]web.MemberKey, 0, len(keys))
 	for _, k := range keys {
+		if k.Person != who.Person {
+			continue // an enterprise's other agent
+		}
 		m := web.MemberKey{KID: k.KID, Label: k.Label, Recipient: k.Recipient, Enrolled: k.Created, Revoked: k.State == identity.StateRevoked || k.State == identity.StateRevoking}
 		entry, err := e.issued(ctx, k.KID)
 		if err != nil {

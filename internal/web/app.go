@@ -234,7 +234,7 @@ func (s *Site) hasPasskey(r *request) (bool, error) {
 		return s.config.Parts.Acts != nil, nil
 	}
 	all, err := s.config.Parts.Register.Passkeys(r.Context(), r.asker(), r.person.Member)
-	return slices.ContainsFunc(all, func(p *identity.Passkey) bool { return p.State == identity.StateEnrolled }), err
+	return slices.ContainsFunc(all, func(p *identity.Passkey) bool { return p.Person == r.person.ID && p.State == identity.StateEnrolled }), err
 }
 
 func (s *Site) appEnrol(r *request) error {
@@ -281,6 +281,9 @@ func (s *Site) appFinishPermit(r *request) error {
 func (s *Site) appBeginAct(r *request) error {
 	var v ceremonyAnswer
 	if err := r.readJSON(&v, 4<<10); err != nil {
+		return err
+	}
+	if err := r.power(identity.PowerDeposit); err != nil {
 		return err
 	}
 	c, err := s.config.Parts.Acts.BeginAct(r.Context(), r.asker(), r.person.Member, v.Digest)
@@ -342,6 +345,9 @@ func (s *Site) appDeposit(r *request) error {
 	data, err := io.ReadAll(http.MaxBytesReader(r.w, r.Body, evidence.MaxStatement+1))
 	if err != nil {
 		return fail(http.StatusBadRequest, "problem.bad-request").because(err)
+	}
+	if err := r.power(identity.PowerDeposit); err != nil {
+		return err
 	}
 	if err := s.mayAct(r, evidence.ActDeposit); err != nil {
 		return err

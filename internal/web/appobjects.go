@@ -12,6 +12,7 @@ import (
 
 	"github.com/zhenglian/zhenglian/evidence"
 	"github.com/zhenglian/zhenglian/internal/custody"
+	"github.com/zhenglian/zhenglian/internal/identity"
 )
 
 func (r *request) objectName() string { return r.PathValue("folder") + "/" + r.PathValue("name") }
@@ -56,6 +57,9 @@ func (s *Site) appObject(r *request) error {
 // appPutObject takes a piece of a blob: query offset, and last for the last one;
 // header Content-Digest (RFC 9530) with its SHA-256.
 func (s *Site) appPutObject(r *request) error {
+	if err := r.power(identity.PowerDeposit); err != nil {
+		return err
+	}
 	offset, err := strconv.ParseInt(r.URL.Query().Get("offset"), 10, 64)
 	digest, ok := contentDigest(r.Header.Get("Content-Digest"))
 	if err != nil || !ok {

@@ -5,6 +5,7 @@ func (s *Site) areas() {
 	s.home()
 	s.signin()
 	s.keys()
+	s.actingRoutes()
 	s.desk()
 	s.verification()
 	s.console()

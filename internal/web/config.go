@@ -11,6 +11,7 @@ import (
 
 	"github.com/alexedwards/scs/v2"
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/identity"
 )
 
 // Config of a Site. Origin, Institution, Alliance and Sessions are required.
@@ -97,14 +98,19 @@ const (
 type Person struct {
 	ID     string // the person's row
 	Name   string // as the header shows it
-	Member string // member id in the alliance; empty: not enrolled yet
-	Kind   string // person or enterprise
+	Member string // for which she acts: its id in the alliance; empty: not enrolled yet
+	Kind   string // of Member: person or enterprise
 	Level  int    // of assurance, 0 to 3
 	Demo   bool   // a demonstration identity
 	Roles  []Role
 	// Generation of her sessions: those of another one are over. Signing out
 	// everywhere, a lock and a recovery raise it.
 	Generation int64
+
+	// Own and Acting are the site's, which sets them for each request: her own
+	// member, and the enterprise for which she acts, with her powers; nil: herself.
+	Own    string
+	Acting *identity.Member
 }
 
 // ErrNoPerson says that a session's person is no more, or locked out.

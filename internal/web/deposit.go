@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/zhenglian/zhenglian/evidence"
+	"github.com/zhenglian/zhenglian/internal/identity"
 )
 
 // deposit is the page on which a member deposits files, and the one on which
@@ -22,13 +23,13 @@ func (s *Site) deposit() {
 // workbench is what the scripts of the member's pages start with.
 type workbench struct {
 	Built  bool   // the WebAssembly module is here
-	Person string // by which this browser files its key
+	Person string // with the member: by which this browser files its key
 	Member string
 	Acts   bool
 }
 
 func (s *Site) workbench(r *request) workbench {
-	return workbench{Built: s.statics.has("browser.wasm") && s.statics.has("wasm_exec.js"), Person: r.person.ID, Member: r.person.Member, Acts: s.config.Parts.Acts != nil}
+	return workbench{Built: s.statics.has("browser.wasm") && s.statics.has("wasm_exec.js"), Person: r.person.filing(), Member: r.person.Member, Acts: s.config.Parts.Acts != nil}
 }
 
 type depositView struct {
@@ -37,10 +38,12 @@ type depositView struct {
 	Next  string // what a new key leads to
 	// Demanded: the institution's policy asks for a passkey on every deposit.
 	Demanded bool
+	// Denied: her mandate does not include deposits.
+	Denied bool
 }
 
 func (s *Site) depositPage(r *request) error {
-	v := depositView{workbench: s.workbench(r)}
+	v := depositView{workbench: s.workbench(r), Denied: !r.person.may(identity.PowerDeposit)}
 	if p := s.policy(); p != nil {
 		rule := p.ActRule(evidence.ActDeposit)
 		v.Demanded = rule != nil && rule.Passkey

@@ -260,7 +260,7 @@ func (s *Site) findKey(r *request) (*keyPageView, error) {
 		for _, k := range keys {
 			if k.KID == kid {
 				kv, err := s.keyView(r, k)
-				return &keyPageView{KID: kid, Member: m, Key: kv, Label: k.Label, Active: inForce(k.State), Renew: s.offers("/deposit/key") && k.Holder == identity.HolderBrowser}, err
+				return &keyPageView{KID: kid, Member: m, Key: kv, Label: k.Label, Active: inForce(k.State), Renew: s.offers("/deposit/key") && k.Holder == identity.HolderBrowser && m.ID == r.person.Member}, err
 			}
 		}
 		passkeys, err := reg.Passkeys(ctx, who, m.ID)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"regexp"
 	"strings"
@@ -30,16 +29,7 @@ type visitor struct {
 
 func visit(t *testing.T, p *webtest.Portal, person string) *visitor {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	origin, err := url.Parse(p.Origin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	jar.SetCookies(origin, []*http.Cookie{p.SignIn(t, person)})
-	return &visitor{t: t, p: p, client: &http.Client{Jar: jar}}
+	return with(t, p, p.SignIn(t, person))
 }
 
 func (v *visitor) do(req *http.Request) *visitor {

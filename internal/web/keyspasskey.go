@@ -129,6 +129,9 @@ func (s *Site) keysRequest(r *request) error {
 	if err != nil {
 		return err
 	}
+	if v.Member == "" && r.person.Acting != nil {
+		v.Member = r.person.Member
+	}
 	return r.render(http.StatusOK, "keys-request", v)
 }
 
@@ -149,7 +152,7 @@ func (s *Site) keysEnrol(r *request) error {
 		return r.render(http.StatusUnprocessableEntity, "keys-request", v)
 	case errors.Is(err, identity.ErrPermission):
 		if v.Confirm = v.Member; v.Confirm == "" {
-			v.Confirm = r.person.Member
+			v.Confirm = r.person.Own
 		}
 		return r.render(http.StatusForbidden, "keys-request", v)
 	case errors.Is(err, ErrEnrolling):

@@ -116,6 +116,11 @@ func (s *Site) handle(r *request, rt route, h func(*request) error) error {
 	if !rt.who.admits(r.person) {
 		return r.refuse(rt)
 	}
+	if rt.kind == kindApp {
+		if err := r.samePage(); err != nil {
+			return err
+		}
+	}
 	return h(r)
 }
 

@@ -141,7 +141,7 @@ func (s *Site) recordPage(r *request) error {
 	if err != nil {
 		return r.refused(err)
 	}
-	v := recordView{workbench: s.workbench(r), recordTrail: r.recordTrail(t), Kind: r.person.Kind, Name: r.person.Name}
+	v := recordView{workbench: s.workbench(r), recordTrail: r.recordTrail(t), Kind: r.person.Kind, Name: r.person.depositor()}
 	details, err := s.config.Parts.Enroller.Describe(r.Context(), r.asker(), r.person.Member)
 	if err != nil {
 		return r.refused(err)

@@ -70,6 +70,7 @@ func (r *request) signIn(person string, generation int64) error {
 	if err := m.RenewToken(r.Context()); err != nil {
 		return fmt.Errorf("renewing the session: %w", err)
 	}
+	m.Remove(r.Context(), sessionActing) // another person may have chosen it
 	m.Put(r.Context(), sessionPerson, person)
 	m.Put(r.Context(), sessionSince, r.site.config.Now().UnixMilli())
 	m.Put(r.Context(), sessionGen, generation)
@@ -85,7 +86,7 @@ func (r *request) signOut() error {
 	return nil
 }
 
-// identify sets the request's person from its session. A session that her
+// identify sets the request's person from its session, and for whom she acts. A session that her
 // sign-out everywhere ended, or whose person is no more, is destroyed.
 func (r *request) identify() error {
 	r.person = nil
@@ -104,5 +105,5 @@ func (r *request) identify() error {
 		return r.signOut()
 	}
 	r.person = p
-	return nil
+	return r.act()
 }

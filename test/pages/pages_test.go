@@ -68,7 +68,7 @@ func visit(t *testing.T, b *tour.Browser, p *webtest.Portal, scene webtest.Scene
 	must(t, err)
 	t.Cleanup(v.Leave)
 	if scene.Person != "" {
-		must(t, v.SetCookie(t.Context(), p.Origin, p.SignIn(t, scene.Person)))
+		must(t, v.SetCookie(t.Context(), p.Origin, p.SignIn(t, scene.Person, scene.Acting)))
 	}
 	show(t, v, p, scene, lang, screen)
 	return v

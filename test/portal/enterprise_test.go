@@ -43,7 +43,7 @@ func company(s *story, w *walk.Walker, powers ...string) walk.Application {
 
 // An enterprise becomes a member through the registration desk: refused once with
 // a reason, asked for a correction, approved. Its agent deposits under a mandate,
-// and when the mandate has ended she cannot.
+// by a platform's key and in her browser, and when the mandate has ended she cannot.
 func TestEnterprise(t *testing.T) {
 	s := tell(t)
 	officer := s.visitor(wide(walk.Chinese))
@@ -130,6 +130,37 @@ func TestEnterprise(t *testing.T) {
 		t.Errorf("the company's package: %d\n%s", status, report)
 	}
 
+	// And she does in her browser, with a key and a passkey for the enterprise.
+	_, err = he.AddAuthenticator(s.ctx)
+	s.must(err)
+	s.must(he.ActFor(s.ctx, walk.Company))
+	text(s)(he.MakeKey(s.ctx, "He's phone"))
+	s.must(he.KeepPaper(s.ctx))
+	s.must(he.AddPasskey(s.ctx, member, "He's phone"))
+	offer, _ := s.photo("offer-of-the-company.jpg", 50_000)
+	inBrowser := text(s)(he.Deposit(s.ctx, walk.Deposit{Files: []string{offer}, Step: "Offer as sent", Confirm: true}))
+	s.must(he.Record(s.ctx, inBrowser, "Offer as sent"))
+	s.must(he.WaitText(s.ctx, walk.Company))
+	made := text(s)(he.Package(s.ctx))
+	if report, status := s.verify(made); status != 0 || !strings.Contains(report, member) || !strings.Contains(strings.ToLower(report), "passkey") {
+		t.Errorf("the package that the agent made in her browser: %d\n%s", status, report)
+	}
+	// For herself this browser has no such key.
+	s.must(he.ActForSelf(s.ctx))
+	s.must(he.Open(s.ctx, "/deposit/key"))
+	s.must(he.WaitText(s.ctx, "Make and enrol the key"))
+	s.must(he.ActFor(s.ctx, walk.Company))
+	s.must(he.Record(s.ctx, inBrowser, "Offer as sent"))
+	// The representative sees it. It opens with the agent's keys alone, and the page says so.
+	s.must(zhao.ActFor(s.ctx, walk.Company))
+	text(s)(zhao.MakeKey(s.ctx, "赵的电脑"))
+	s.must(zhao.KeepPaper(s.ctx))
+	s.must(zhao.Open(s.ctx, "/records/"+inBrowser))
+	s.must(zhao.WaitText(s.ctx, "加密给了办理存证的代理人的密钥"))
+	if page := text(s)(zhao.Text(s.ctx)); strings.Contains(page, "Offer as sent") {
+		t.Errorf("the representative's browser opened the agent's manifest:\n%s", page)
+	}
+
 	// The mandate ends: its last day is over when the portal starts again.
 	s.must(shared.portal.Stop())
 	s.endMandate(member, third)
@@ -146,6 +177,7 @@ func TestEnterprise(t *testing.T) {
 		t.Errorf("after the mandate a deposit answers %v", err)
 	}
 	s.must(he.Open(s.ctx, "/keys"))
+	s.must(he.WaitText(s.ctx, "Your mandate for the enterprise is over."))
 	page := text(s)(he.Text(s.ctx))
 	if strings.Contains(page, walk.Company) {
 		t.Errorf("after the mandate she still acts for the company:\n%s", page)
@@ -153,8 +185,10 @@ func TestEnterprise(t *testing.T) {
 	s.must(he.Open(s.ctx, "/keys/log"))
 	s.must(he.WaitText(s.ctx, "the mandate ended; keys were revoked"))
 	// What she deposited while it ran stands, and the representative's mandate goes on.
-	if report, status := s.verify(packet); status != 0 {
-		t.Errorf("the package from before: %d\n%s", status, report)
+	for _, packet := range []string{packet, made} {
+		if report, status := s.verify(packet); status != 0 {
+			t.Errorf("the package from before: %d\n%s", status, report)
+		}
 	}
 	s.must(zhao.Open(s.ctx, "/keys"))
 	s.must(zhao.WaitText(s.ctx, walk.Company))

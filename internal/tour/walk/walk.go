@@ -135,6 +135,22 @@ func (w *Walker) SignOutEverywhere(ctx context.Context) error {
 	return nil
 }
 
+// ActFor makes an enterprise that gave her a mandate the one for which she acts.
+func (w *Walker) ActFor(ctx context.Context, enterprise string) error {
+	if err := steps(w.open(ctx, "/keys"), w.click(ctx, "button", "act-for", enterprise), func() error { return w.WaitText(ctx, w.word("acting", enterprise)) }); err != nil {
+		return fmt.Errorf("acting for %s: %w", enterprise, err)
+	}
+	return nil
+}
+
+// ActForSelf takes that back.
+func (w *Walker) ActForSelf(ctx context.Context) error {
+	if err := steps(w.click(ctx, "button", "acting-back"), w.sees(ctx, "acting-self")); err != nil {
+		return fmt.Errorf("acting for herself again: %w", err)
+	}
+	return nil
+}
+
 // MakeKey makes this browser's key, has it enrolled and certified, and returns
 // the recovery key that is to be kept on paper.
 func (w *Walker) MakeKey(ctx context.Context, device string) (paper string, err error) {

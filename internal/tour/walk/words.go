@@ -33,6 +33,11 @@ func words() map[string]pair {
 		"everywhere":     {"立即退出所有设备", "Sign out everywhere now"},
 		"everywhere-out": {"所有设备上的登录均已失效", "All your sign-ins have ended"},
 
+		"act-for":     {"代表%s办理", "Act for %s"},
+		"acting":      {"正在代表%s办理", "Acting for %s"},
+		"acting-back": {"切换回本人", "Switch back"},
+		"acting-self": {"您现在以本人身份办理。", "You now act for yourself."},
+
 		"device":       {"本设备的名称", "Name of this device"},
 		"make-key":     {"生成并登记密钥", "Make and enrol the key"},
 		"paper":        {"您的恢复密钥", "Your recovery key"},

@@ -9,7 +9,7 @@
 import "./wasm_exec.js";
 import * as keys from "./keys.js";
 
-let setup; // {module, lang, person}
+let setup; // {module, lang, person}; person is for whom the page was made: she, or she and the member
 let loading; // promise of the module
 
 function load() {
@@ -36,7 +36,7 @@ class Failure extends Error {
 
 // call asks the portal. A busy or unreachable portal is asked again for a while.
 async function call(method, path, { json, body, headers = {}, raw = false, accept = [] } = {}) {
-  const init = { method, headers: { "Accept-Language": setup.lang, ...headers }, body };
+  const init = { method, headers: { "Accept-Language": setup.lang, "Zhenglian-For": setup.person, ...headers }, body };
   if (json !== undefined) {
     init.body = JSON.stringify(json);
     init.headers["Content-Type"] = "application/json";

@@ -11,6 +11,7 @@ type Scene struct {
 	Name   string // of its picture
 	Path   string // without the language, with its query
 	Person string // who looks at it; empty: nobody
+	Acting string // the enterprise for which she acts; empty: herself
 	Status int    // what it answers; 0: 200
 	// Prepare puts the parts into the state that is shown, and returns what undoes
 	// it; nil: as they are.
@@ -60,6 +61,9 @@ func states() []Scene {
 		{Name: "console-no-node", Path: "/console", Person: Operator, Status: 502, Prepare: showing(nil)},
 		{Name: "problem-not-yours", Path: "/console", Person: Newcomer, Status: 403},
 		{Name: "keys-member", Path: "/keys", Person: Member},
+		{Name: "keys-acting", Path: "/keys", Person: Newcomer, Acting: Enterprise},
+		{Name: "deposit-acting", Path: "/deposit", Person: Newcomer, Acting: Enterprise},
+		{Name: "records-acting", Path: "/records", Person: Newcomer, Acting: Enterprise},
 		{Name: "keys-none", Path: "/keys", Person: Operator},
 		{Name: "keys-revoked", Path: "/keys/" + exampleKey(Member, 1).KID().String(), Person: Member},
 		{Name: "keys-log-member", Path: "/keys/log", Person: Member},

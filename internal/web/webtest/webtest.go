@@ -18,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -93,12 +94,13 @@ func Config(p *Portal) web.Config {
 	}
 }
 
-// SignIn returns the cookie of a new session of the person.
-func (p *Portal) SignIn(t testing.TB, person string) *http.Cookie {
+// SignIn returns the cookie of a new session of the person, who acts for the
+// enterprise named, if one is.
+func (p *Portal) SignIn(t testing.TB, person string, acting ...string) *http.Cookie {
 	t.Helper()
 	token := rand.Text()
 	deadline := time.Now().Add(time.Hour)
-	row, err := scs.GobCodec{}.Encode(deadline, map[string]any{"person": person, "since": time.Now().UnixMilli()})
+	row, err := scs.GobCodec{}.Encode(deadline, map[string]any{"person": person, "since": time.Now().UnixMilli(), "acting": strings.Join(acting, "")})
 	if err != nil {
 		t.Fatal(err)
 	}
