@@ -18,6 +18,7 @@ import (
 	"github.com/zhenglian/zhenglian/internal/capture"
 	"github.com/zhenglian/zhenglian/internal/capture/capturetest"
 	"github.com/zhenglian/zhenglian/internal/capture/clean"
+	"github.com/zhenglian/zhenglian/internal/capture/sandbox"
 	"github.com/zhenglian/zhenglian/verify"
 )
 
@@ -103,6 +104,27 @@ func TestStoryOfARecording(t *testing.T) {
 	}
 
 	s.interrupted(a, &o, actions)
+	s.chromium(&o)
+}
+
+// chromium records the same site with the real browser, by the program itself.
+func (s *story) chromium(o *recordFlags) {
+	s.Helper()
+	// Containers lack parts of the room; the browser's own sandbox is never missing.
+	parts := []string{sandbox.PartNetwork, sandbox.PartUser, sandbox.PartFiles, sandbox.PartPolicy, sandbox.PartMemory, sandbox.PartCPU, sandbox.PartPIDs}
+	report, err := sandbox.Check(s.Context(), sandbox.Config{Without: parts})
+	if err != nil || len(report.Missing()) > 0 {
+		s.Logf("no Chromium can be run here: %v %v", err, report.Missing())
+		return
+	}
+	script := s.write("browser.json", `[{"do":"goto","url":"http://works.example/"},{"do":"wait","selector":"#p"},{"do":"scroll","pixels":200},{"do":"download","text":"下载","seconds":30},{"do":"screenshot"}]`)
+	out := s.must(0, "record", "--home", s.path("alice"), "--recorder-home", o.recorder, "--purpose", "侵权取证", "--consent", "--script", script, "--out", s.path("out5"), "--json",
+		"--test-site", strings.Join(o.sites, ","), "--allow-unclean", strings.Join(clean.Checks(), ","), "--without", strings.Join(parts, ","))
+	rep, result := s.recorded([]byte(out), 0)
+	r := rep.Recordings[0]
+	if result.State != recording.StateComplete || result.Steps != 5 || r.Verdict != verify.Matches || r.Frames == 0 || len(r.Timeline) != 6 || r.Timeline[0].Status != 200 || r.Timeline[0].Title != "侵权作品" {
+		s.Errorf("%+v %+v", result, r)
+	}
 }
 
 // interrupted: the chain is away when the recording is sealed; --resume finds it.

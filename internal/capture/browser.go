@@ -44,8 +44,8 @@ type Page struct {
 	Status     int    // HTTP status of the document, 0 when not known
 	Security   string // the browser's own word: secure, insecure, neutral…
 	Screenshot []byte // PNG
-	DOM        []byte // as it stands
-	DOMMedia   string // text/html when empty
+	DOM        []byte // markup as it stands
+	Tree       []byte // the same with its frames and where things are, in the browser's JSON; may be nil
 }
 
 // StepError says why a step could not be done; the browser goes on.

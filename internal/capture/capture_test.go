@@ -80,6 +80,10 @@ func TestPartial(t *testing.T) {
 			r.Time = 300 * time.Millisecond
 			r.Actions = append(r.Actions[:1:1], capture.Action{Do: "wait", Seconds: 60})
 		}, capture.ReasonTime, 1},
+		"traffic is used up": {func(r *capture.Run) {
+			r.Proxy.Limits.SessionBytes = 100_000
+			r.Bulk = true
+		}, capture.ReasonBytes, 1},
 		"the environment is unclean": {func(r *capture.Run) {
 			r.Inspect = func(context.Context) (*clean.Report, error) {
 				return &clean.Report{V: 1, Verdict: clean.Unclean, Findings: []clean.Finding{{Check: "hosts", Problem: "it sends a name elsewhere"}}}, nil

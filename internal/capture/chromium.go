@@ -376,30 +376,22 @@ func (c *chromium) Click(ctx context.Context, selector, text string) error {
 
 // press clicks an element, scrolling to it first.
 func (c *chromium) press(ctx context.Context, selector, text string) error {
-	for range 4 {
-		doc, err := c.document(ctx)
-		if err != nil {
+	e, err := c.b.Locate(ctx, selector, text)
+	if err == nil && !e.Shown {
+		if err := c.do(ctx, browser.Reveal{Selector: selector, Text: text}); err != nil {
 			return err
 		}
-		box, ok := doc.find(selector, text)
-		if !ok {
-			return &StepError{fmt.Sprintf("nothing visible on the page is %s", selector+text)}
-		}
-		x, y := int(box.X+box.W/2-doc.scrollX), int(box.Y+box.H/2-doc.scrollY)
-		if y < 0 || y >= c.height {
-			if err := c.Scroll(ctx, y-c.height/2); err != nil {
-				return err
-			}
-			continue
-		}
-		for _, act := range []browser.Mouse{{Type: "move", X: x, Y: y}, {Type: "down", X: x, Y: y, Button: "left", Clicks: 1}, {Type: "up", X: x, Y: y, Button: "left", Clicks: 1}} {
-			if err := c.do(ctx, act); err != nil {
-				return err
-			}
-		}
-		return nil
+		e, err = c.b.Locate(ctx, selector, text)
 	}
-	return &StepError{"the page does not scroll to " + selector + text}
+	if err != nil {
+		return c.outcome(ctx, err)
+	}
+	for _, act := range []browser.Mouse{{Type: "move", X: e.X, Y: e.Y}, {Type: "down", X: e.X, Y: e.Y, Button: "left", Clicks: 1}, {Type: "up", X: e.X, Y: e.Y, Button: "left", Clicks: 1}} {
+		if err := c.do(ctx, act); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Type implements Browser.
@@ -418,11 +410,8 @@ func (c *chromium) Wait(ctx context.Context, selector string) error {
 	within, cancel := context.WithTimeout(ctx, findTime)
 	defer cancel()
 	for {
-		doc, err := c.document(within)
-		if err == nil {
-			if _, ok := doc.find(selector, ""); ok {
-				return nil
-			}
+		if _, err := c.b.Locate(within, selector, ""); err == nil {
+			return nil
 		}
 		t := time.NewTimer(quiet)
 		select {
@@ -493,19 +482,11 @@ func (c *chromium) Page(ctx context.Context) (*Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("writing the page's document: %w", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return &Page{URL: doc.URL, Title: doc.Title, Security: c.security[id], Screenshot: shot, DOM: dom, DOMMedia: "application/json"}, nil
-}
-
-func (c *chromium) document(ctx context.Context) (*snapshot, error) {
-	doc, err := c.b.Document(ctx)
+	html, err := c.b.HTML(ctx)
 	if err != nil {
 		return nil, c.outcome(ctx, err)
 	}
-	s, err := readSnapshot(doc.Snapshots[0])
-	if err != nil {
-		return nil, &StepError{err.Error()}
-	}
-	return s, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &Page{URL: doc.URL, Title: doc.Title, Security: c.security[id], Screenshot: shot, DOM: []byte(html), Tree: dom}, nil
 }

@@ -47,6 +47,7 @@ const (
 	ReasonBrowser  = "the browser ended"
 	ReasonProxy    = "the proxy ended"
 	ReasonTime     = "the time allowed is over"
+	ReasonBytes    = "the traffic allowed is used up"
 	ReasonStopped  = "stopped from outside"
 	ReasonStep     = "a step failed"
 	ReasonRecorder = "the recorder was killed"
@@ -226,7 +227,13 @@ func (r *Run) during(ctx context.Context, end context.CancelCauseFunc, s *Sessio
 	}
 	s.Phase(evidence.PhaseDuring)
 	begin()
-	return ReasonStep, r.actions(ctx, s, b)
+	if err := r.actions(ctx, s, b); err != nil {
+		return ReasonStep, err
+	}
+	if limit := c.Limits.SessionBytes; limit > 0 && p.Carried() > limit {
+		return ReasonBytes, fmt.Errorf("%d bytes", limit)
+	}
+	return "", nil
 }
 
 func (r *Run) actions(ctx context.Context, s *Session, b Browser) error {
@@ -303,11 +310,10 @@ func (s *Session) Done(name string, page *Page) error {
 	}
 	blobs := []Blob{{recording.RoleScreenshot, "image/png", page.Screenshot}}
 	if len(page.DOM) > 0 {
-		media := page.DOMMedia
-		if media == "" {
-			media = "text/html"
-		}
-		blobs = append(blobs, Blob{recording.RoleDOM, media, page.DOM})
+		blobs = append(blobs, Blob{recording.RoleDOM, "text/html", page.DOM})
+	}
+	if len(page.Tree) > 0 {
+		blobs = append(blobs, Blob{"dom.tree", "application/json", page.Tree})
 	}
 	if err := s.Event(recording.TypeStep, data, blobs...); err != nil {
 		return err
