@@ -99,7 +99,9 @@ type tab struct {
 	dialog  bool
 	held    chan struct{} // closed while a dialog is open
 	shown   PageInfo
-	buttons int // mouse buttons that are down
+	buttons int           // mouse buttons that are down
+	painted chan struct{} // closed: a picture came since the document changed
+	drawn   bool          // painted is closed
 }
 
 // start-up takes two seconds; a loaded machine may need many more.

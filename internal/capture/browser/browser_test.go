@@ -507,7 +507,7 @@ func TestWebRTC(t *testing.T) {
 	w := newWorld(t, site(map[string]string{"/": `<pre id=log></pre><script>(async()=>{let seen=[];
 		const p=new RTCPeerConnection({iceServers:[{urls:'stun:127.0.0.1:3128'},{urls:'turn:127.0.0.1:3128?transport=tcp',username:'u',credential:'c'}]});
 		p.onicecandidate=e=>{if(e.candidate&&e.candidate.candidate)seen.push(e.candidate.candidate);else if(!e.candidate)end()};
-		p.createDataChannel('x');await p.setLocalDescription(await p.createOffer());setTimeout(()=>end(),20000);
+		p.createDataChannel('x');await p.setLocalDescription(await p.createOffer());setTimeout(()=>end(),5000);
 		let over=false;function end(){if(over)return;over=true;document.getElementById('log').textContent='candidates:'+seen.length+' '+seen.join('|')}})()</script>`}), options{})
 	w.open(home + "/")
 	if text := w.says("candidates:"); !strings.HasPrefix(text, "candidates:0") {

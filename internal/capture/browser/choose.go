@@ -31,7 +31,7 @@ type selectBox struct {
 
 // hitPatience is how long a press waits for the look at what is below it. A page
 // that is busy for longer gets the press without.
-const hitPatience = 500 * time.Millisecond
+const hitPatience = 2 * time.Second
 
 // describe runs with the node as this.
 const describe = `function() {

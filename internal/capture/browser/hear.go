@@ -122,6 +122,9 @@ func (b *Browser) hearPage(t *tab, main bool, m *cdproto.Message) error {
 			b.frames[e.Frame.ID] = t
 			if top(e.Frame.ParentID != "") {
 				t.crashed = false
+				if t.drawn {
+					t.drawn, t.painted = false, make(chan struct{})
+				}
 			}
 			b.emit(t, NavCommitted{top(e.Frame.ParentID != ""), clip(e.Frame.URL + e.Frame.URLFragment), clip(e.Frame.MimeType), clip(e.Frame.UnreachableURL)})
 		})
@@ -296,7 +299,7 @@ func (b *Browser) attached(parent target.SessionID, e target.EventAttachedToTarg
 		b.setups.Go(func() { b.order(s, runtime.CommandRunIfWaitingForDebugger, nil) })
 	case e.TargetInfo.Type == "page" && parent == "":
 		b.opened++
-		t := &tab{id: b.opened, target: e.TargetInfo.TargetID, s: s, held: make(chan struct{})}
+		t := &tab{id: b.opened, target: e.TargetInfo.TargetID, s: s, held: make(chan struct{}), painted: make(chan struct{})}
 		b.tabs[e.SessionID], b.frames[cdp.FrameID(t.target)] = t, t
 		var opener TabID
 		if o := b.byTarget(e.TargetInfo.OpenerID); o != nil {
@@ -444,7 +447,7 @@ func (b *Browser) activate(t *tab) {
 	}
 	yes, quality := true, int64(b.config.Quality)
 	err := b.order(t.s, page.CommandBringToFront, nil, page.CommandStartScreencast, page.StartScreencastParams{Format: page.StartScreencastFormatJpeg, Quality: &quality,
-		MaxWidth: int64(b.config.Width), MaxHeight: int64(b.config.Height), EveryNthFrame: 1, MaxFramesInFlight: 2, SendLastFrame: &yes})
+		MaxWidth: int64(b.config.Width), MaxHeight: int64(b.config.Height), EveryNthFrame: 1, MaxFramesInFlight: 3, SendLastFrame: &yes})
 	if err != nil && !errors.Is(err, errDetached) && !errors.Is(err, errLost) {
 		b.end(ReasonWire, fmt.Sprintf("a tab gives no pictures: %v", err))
 	}
@@ -455,6 +458,10 @@ func (b *Browser) activate(t *tab) {
 func (b *Browser) picture(t *tab, e page.EventScreencastFrame) {
 	if b.active != t {
 		return
+	}
+	if !t.drawn {
+		t.drawn = true
+		close(t.painted)
 	}
 	b.pictures++
 	f := Frame{Number: b.pictures, JPEG: e.Data, ack: e.SessionID}

@@ -54,6 +54,10 @@ func (b *Browser) dispatch(ctx context.Context, act Act) (waiting, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch act.(type) {
+	case Mouse, Wheel, Key, Text, Compose:
+		b.awaitPaint(ctx, t)
+	}
 	// What has to be asked of the page is asked before the act is written down, so
 	// that nothing lies between the record and the act.
 	var found *selectBox
@@ -81,6 +85,22 @@ func (b *Browser) dispatch(ctx context.Context, act Act) (waiting, error) {
 		wait = func(ctx context.Context) error { err := plain(ctx); b.announce(found); return err }
 	}
 	return wait, err
+}
+
+// awaitPaint waits a little for a new document to be drawn: the browser drops
+// what is pressed before, and what is written down should have been seen.
+func (b *Browser) awaitPaint(ctx context.Context, t *tab) {
+	b.mu.Lock()
+	painted := t.painted
+	b.mu.Unlock()
+	enough := time.NewTimer(time.Second)
+	defer enough.Stop()
+	select {
+	case <-painted:
+	case <-enough.C:
+	case <-b.wire.lost:
+	case <-ctx.Done():
+	}
 }
 
 // before has the act written down. Without that there is no act, and no browser.

@@ -30,6 +30,7 @@ type Room struct {
 	user     int
 	lock     net.Listener // the user id is taken while this stands
 	folder   string       // on the host: home and the root's place
+	held     *os.File     // the folder is in use while this is open
 	group    *cgroup
 	listener net.Listener
 
@@ -127,6 +128,9 @@ func (r *Room) makeFolder() error {
 	var err error
 	if r.folder, err = os.MkdirTemp(r.config.Folder, "recording-"); err != nil {
 		return fmt.Errorf("making the sandbox's folder: %w", err)
+	}
+	if r.held, err = hold(r.folder); err != nil {
+		return err
 	}
 	// The browser's user passes through, and sees nothing else.
 	if err := os.Chmod(r.folder, 0o711); err != nil {
@@ -565,6 +569,9 @@ func (r *Room) undo() error {
 		if err := os.RemoveAll(r.folder); err != nil {
 			errs = append(errs, fmt.Errorf("removing the sandbox's folder: %w", err))
 		}
+	}
+	if r.held != nil {
+		errs = append(errs, r.held.Close())
 	}
 	if r.lock != nil {
 		errs = append(errs, r.lock.Close())

@@ -77,7 +77,7 @@ func TestRoom(t *testing.T) {
 		{"no capability, no new privileges", "grep -E '^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs)' /proc/self/status | sort | tr -d '\\t'",
 			"CapAmb:0000000000000000\nCapBnd:0000000000000000\nCapEff:0000000000000000\nCapInh:0000000000000000\nCapPrm:0000000000000000\nNoNewPrivs:1\n"},
 		{"lo alone", "cut -s -d: -f1 /proc/net/dev | tail -n +1 | tr -d ' ' | sort | tr '\\n' ' '; cat /proc/net/route | tail -n +2", "lo "},
-		{"no file of the host", "cat " + secret + " 2>/dev/null || echo none; ls /root* /home /var/lib /run 2>/dev/null", "none\n/home:\nrecording\n"},
+		{"no file of the host", "cat " + secret + " 2>/dev/null || echo none; ls -d /roo? 2>/dev/null; ls /home /var/lib /run 2>/dev/null", "none\n/home:\nrecording\n"},
 		{"its own passwd", "cut -d: -f1 /etc/passwd; ls /etc/shadow 2>/dev/null || echo none", "recording\nnone\n"},
 		{"read-only", "for f in /x /etc/x /usr/x /dev/x; do echo > $f; done 2>/dev/null; ls /x /etc/x /usr/x /dev/x 2>/dev/null; echo > /home/recording/y && ls /home/recording", "downloads\nprofile\ny\n"},
 		{"no process of others", "cat /proc/1/cmdline 2>/dev/null || echo none", "none\n"},
@@ -380,5 +380,27 @@ func TestWithoutRoot(t *testing.T) {
 		if missing.Report.Holds(part) {
 			t.Errorf("%s is said to hold without root", part)
 		}
+	}
+}
+
+// A room whose recorder was killed is removed, one in use is not.
+func TestSweep(t *testing.T) {
+	r := shell(t, Config{})
+	folder := filepath.Dir(r.folder)
+	left := filepath.Join(folder, "recording-left")
+	if err := os.MkdirAll(filepath.Join(left, "home", "profile"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(left, "held"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Sweep(Config{Folder: folder}); err != nil || n != 1 {
+		t.Errorf("%d rooms removed: %v", n, err)
+	}
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("the room left behind is there: %v", err)
+	}
+	if out, err := run(t, r, "echo > /home/recording/x && echo fine"); err != nil || out != "fine\n" {
+		t.Errorf("the room in use is harmed: %q %v", out, err)
 	}
 }
