@@ -103,7 +103,7 @@ func TestStoryOfARecording(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 
-	s.interrupted(a, &o, actions)
+	s.interrupted(&o, actions)
 	s.chromium(&o)
 }
 
@@ -128,10 +128,10 @@ func (s *story) chromium(o *recordFlags) {
 }
 
 // interrupted: the chain is away when the recording is sealed; --resume finds it.
-func (s *story) interrupted(a *app, o *recordFlags, actions []capture.Action) {
+func (s *story) interrupted(o *recordFlags, actions []capture.Action) {
 	s.Helper()
 	var out, errs bytes.Buffer
-	a = &app{lang: english, out: &out, err: &errs, env: os.Getenv, now: time.Now}
+	a := &app{lang: english, out: &out, err: &errs, env: os.Getenv, now: time.Now}
 	r, err := a.openRecorder(s.Context(), o)
 	if err != nil {
 		s.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,7 +124,7 @@ func (b *blobs) put(data []byte) (evidence.Digest, error) {
 
 func (b *blobs) path(d evidence.Digest) string { return filepath.Join(b.dir, "blobs", d.String()) }
 
-// open returns a blob's content. fs.ErrNotExist when there is none.
+// open returns a blob's content. os.ErrNotExist when there is none.
 func (b *blobs) open(d evidence.Digest) (io.ReadCloser, error) {
 	b.mu.Lock()
 	s, held := b.at[d]
@@ -246,13 +245,4 @@ type Blob struct {
 func (b *blobs) named(blob Blob) (recording.Blob, error) {
 	d, err := b.put(blob.Data)
 	return recording.Blob{Role: blob.Role, SHA256: d, Size: int64(len(blob.Data)), Media: mediaOf(blob.Media)}, err
-}
-
-// exists reports whether a file is there.
-func exists(path string) (bool, error) {
-	_, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
 }

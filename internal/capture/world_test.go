@@ -135,7 +135,7 @@ func judge(t *testing.T, steps []capturetest.Deposited) *judged {
 			next = b.Last + 1
 			j.batches = append(j.batches, b)
 		}
-		if j.summary, ok, err = recording.SummaryOf(m); err != nil {
+		if j.summary, _, err = recording.SummaryOf(m); err != nil {
 			t.Fatal(err)
 		}
 	}
