@@ -95,7 +95,6 @@ type recorded struct {
 type batched struct {
 	*recording.Batch
 	step *step
-	late int64 // seconds, of its first event
 	sum  evidence.Digest
 	head evidence.Digest
 	seen bool // its last event was read

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"math/big"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
@@ -38,14 +38,16 @@ type forgery struct {
 	reason  string // of a partial recording
 	unseal  bool   // no seal
 	opening func(*recording.Opening)
-	lag     time.Duration // between events and their batch
 }
 
 // archiveKey signs archives: a key that everybody knows.
 func archiveKey() *ecdsa.PrivateKey {
-	k := &ecdsa.PrivateKey{D: big.NewInt(12345)}
-	k.Curve = elliptic.P384()
-	k.X, k.Y = k.Curve.ScalarBaseMult(k.D.Bytes())
+	scalar := make([]byte, 48) // of P-384
+	binary.BigEndian.PutUint64(scalar[40:], 12345)
+	k, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), scalar)
+	if err != nil {
+		panic(err)
+	}
 	return k
 }
 

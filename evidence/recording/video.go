@@ -74,7 +74,6 @@ type VideoReader struct {
 	ids   []uint32
 	scale int64 // nanoseconds a tick
 	track uint64
-	codec string
 	entry struct {
 		number, kind uint64
 		codec        string

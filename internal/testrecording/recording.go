@@ -52,7 +52,6 @@ type Recording struct {
 	others []recording.Blob // certificates, reports: kept as resource records
 	frames [][]byte
 	times  []time.Duration
-	video  int // frames that events have named
 	batch  int64
 	next   uint64 // exchange or connection
 
