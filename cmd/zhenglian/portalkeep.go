@@ -101,7 +101,7 @@ func newPortalAudit(a *app) *cobra.Command {
 				return err
 			}
 			a.say("访问记录完整。", "The access log is whole.")
-			a.fields(a.t("条数", "entries"), strconv.FormatInt(n, 10), a.t("末端摘要", "digest at the end"), hex.EncodeToString(head))
+			a.fields(a.t("条数", "entries"), strconv.FormatInt(n, 10), a.t("末端摘要", "digest at the end"), firstOf(hex.EncodeToString(head), "–"))
 			return nil
 		},
 	}

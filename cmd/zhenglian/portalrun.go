@@ -26,6 +26,7 @@ import (
 	"github.com/zhenglian/zhenglian/internal/identity/demoprovider"
 	"github.com/zhenglian/zhenglian/internal/identity/signin"
 	"github.com/zhenglian/zhenglian/internal/institution"
+	"github.com/zhenglian/zhenglian/internal/signing"
 	"github.com/zhenglian/zhenglian/internal/store"
 	"github.com/zhenglian/zhenglian/internal/web"
 )
@@ -268,7 +269,7 @@ func (p *portal) openProviders(context.Context) (err error) {
 			provider.Policy.Frameworks = append(provider.Policy.Frameworks, signin.Framework{Name: f})
 		}
 		if s.SecretFile != "" {
-			secret, err := os.ReadFile(under(p.home.Path, s.SecretFile))
+			secret, err := signing.ReadSecret(under(p.home.Path, s.SecretFile), nil)
 			if err != nil {
 				return fmt.Errorf("secret of the identity provider %s: %w", s.ID, err)
 			}

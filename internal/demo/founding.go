@@ -43,10 +43,15 @@ func (p *play) showFounding() {
 
 // recordNode writes how a node was started: with its settings, in the background.
 func (p *play) recordNode(n *local.Node) {
+	p.write(append(p.environment(n), p.program(), "node", "--home", n.Home), " >>"+quote([]string{n.LogFile})+" 2>&1 &")
+}
+
+// environment is what the processes of a node's institution are started with.
+func (p *play) environment(n *local.Node) []string {
 	ca := p.alliance.Node(stampedBy)
 	env := []string{noLimit, freeDisk, "ZHENGLIAN_NODE_TIMESTAMPS_AUTHORITIES=" + ca.API + "/tsa " + p.authority()}
 	if n == ca {
 		env = append(env, "ZHENGLIAN_NODE_TSA_ENABLED=true", "ZHENGLIAN_NODE_TSA_DEMONSTRATION=true")
 	}
-	p.write(append(env, p.program(), "node", "--home", n.Home), " >>"+quote([]string{n.LogFile})+" 2>&1 &")
+	return env
 }

@@ -56,9 +56,16 @@ func (p *play) openPortal(ctx context.Context) (*local.Portal, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, args := range where.Commands {
+	for i, args := range where.Commands {
 		p.show(args...)
+		if i == len(where.Commands)-1 {
+			p.write(append(p.environment(p.alliance.Node("ca")), append([]string{p.program()}, args...)...), " >>"+quote([]string{where.LogFile})+" 2>&1 &")
+			continue
+		}
 		p.record(args...)
+		if args[0] == "alliance" {
+			p.note("mv", p.alliance.NextPolicy(), p.alliance.Policy)
+		}
 	}
 	if err := where.Start(ctx); err != nil {
 		return nil, err
@@ -82,6 +89,7 @@ func (p *play) inBrowser(ctx context.Context, browser *tour.Browser, where *loca
 	lin := walk.At(visitor, where.Origin, lang)
 	var trail, made string
 	photo := p.smallest()
+	what := walk.Deposit{Files: []string{photo}, Step: p.t("固定照片", "photograph secured"), Confirm: true}
 	for _, step := range []struct {
 		picture, zh, en string
 		do              func() error
@@ -97,16 +105,17 @@ func (p *play) inBrowser(ctx context.Context, browser *tour.Browser, where *loca
 			}},
 		{"passkey", "绑定通行密钥：重要操作要她亲手确认", "She binds a passkey: acts of weight need her hand",
 			func() error { return lin.AddPasskey(ctx, "", p.t("演示设备", "demo device")) }},
-		{"deposit", "存入 " + filepath.Base(photo) + "：在浏览器里计算摘要、加密、签名，通行密钥确认，四家机构见证", "She deposits " + filepath.Base(photo) + ": hashed, encrypted and signed in the browser, confirmed with the passkey, witnessed by all four",
+		{"deposit", "她选好文件，写明事项", "She chooses a file and writes what it is for",
+			func() error { return lin.FillDeposit(ctx, what) }},
+		{"deposited", "存入 " + filepath.Base(photo) + "：在浏览器里计算摘要、加密、签名，通行密钥确认，四家机构见证", "She deposits " + filepath.Base(photo) + ": hashed, encrypted and signed in the browser, confirmed with the passkey, witnessed by all four",
 			func() (err error) {
-				trail, err = lin.Deposit(ctx, walk.Deposit{Files: []string{photo}, Step: p.t("固定照片", "photograph secured"), Confirm: true})
-				return err
-			}},
-		{"record", "我的记录：时间线、见证机构；证据包在浏览器里制作", "My records: the timeline and who witnessed; the package is made in the browser",
-			func() (err error) {
-				if err = lin.Record(ctx, trail, p.t("固定照片", "photograph secured")); err != nil {
+				if trail, err = lin.Deposit(ctx, what); err != nil {
 					return err
 				}
+				return lin.Record(ctx, trail, what.Step)
+			}},
+		{"packaged", "证据包也在她的浏览器里制作", "The evidence package is made in her browser too",
+			func() (err error) {
 				made, err = lin.Package(ctx)
 				return err
 			}},

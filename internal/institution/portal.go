@@ -87,13 +87,18 @@ const (
 //go:embed portal.toml
 var portalTemplate []byte
 
+// portalDefaults are the template and the lists that it shows as sections.
+func portalDefaults() []byte {
+	return append([]byte("providers = []\nofficers = []\n"), portalTemplate...)
+}
+
 // Portal reads the settings of the institution's portal, HOME/portal.toml; a
 // file that is missing means the defaults.
 func (h *Home) Portal() (PortalConfig, error) { return h.portal(os.Environ()) }
 
 func (h *Home) portal(environ []string) (PortalConfig, error) {
 	var c PortalConfig
-	f := settingsFile{path: filepath.Join(h.Path, portalFile), defaults: portalTemplate, prefix: portalEnvPrefix}
+	f := settingsFile{path: filepath.Join(h.Path, portalFile), defaults: portalDefaults(), prefix: portalEnvPrefix}
 	if err := f.load(environ, &c, func() (setting, reason, hint string) { return c.check() }); err != nil {
 		return PortalConfig{}, err
 	}

@@ -30,6 +30,15 @@ func TestPortalSettings(t *testing.T) {
 	if len(c.Providers) != 1 || c.Providers[0].NameZH != "身份" || c.Officers[0].Roles[0] != "ra" || c.Limits.RequestsPerMinute != 7 || !c.Demonstration {
 		t.Fatalf("%+v", c)
 	}
+	// The file as it is written takes sections at its end, and where its examples are.
+	officer := "[[officers]]\nissuer = \"https://id.example.cn\"\nsubject = \"7\"\nroles = [\"ra\"]\n"
+	inside := strings.Replace(strings.Replace(string(portalTemplate), "# [[providers]]\n", provider+"#\n", 1), "# [[officers]]\n", officer+"#\n", 1)
+	for _, text := range []string{string(portalTemplate) + provider + officer, inside} {
+		write(text)
+		if c, err = h.portal(nil); err != nil || len(c.Providers) != 1 || len(c.Officers) != 1 || len(c.Acts) != 7 {
+			t.Errorf("%v: %+v\n%s", err, c, text)
+		}
+	}
 	for _, tc := range []struct{ text, subject string }{
 		{`origin = "http://portal.example.cn"`, "origin"},
 		{`origin = "https://10.0.0.1"`, "origin"},

@@ -74,7 +74,7 @@ func (f *settingsFile) load(environ []string, into any, check func() (setting, r
 		Tag:           "koanf",
 		DecoderConfig: &mapstructure.DecoderConfig{Result: into, TagName: "koanf", ErrorUnused: true},
 	}); err != nil {
-		return fail(CodeConfig, "", "a setting has a value of the wrong type", "texts stand in quotes, numbers do not", err)
+		return fail(CodeConfig, "", "a setting has a value of the wrong type", "texts stand in quotes, numbers do not; a setting that belongs to no section stands above all of them", err)
 	}
 	if setting, reason, hint := check(); setting != "" {
 		return fail(CodeConfigValue, setting, setting+" "+reason, hint, nil)

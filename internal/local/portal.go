@@ -46,23 +46,30 @@ func (a *Alliance) AddPortal(ctx context.Context, id string) (*Portal, error) {
 		}
 	}
 	if n.Kind == evidence.KindCA {
-		if err := a.trustCA(ctx, n); err != nil {
+		trusting, err := a.trustCA(ctx, n)
+		if err != nil {
 			return nil, err
 		}
+		commands = append(commands, trusting)
 	}
 	start := []string{"portal", "--home", n.Home}
 	p := &Portal{Institution: id, Origin: origin, Commands: append(commands, start), process: process{what: "portal of " + id, LogFile: filepath.Join(a.cfg.Dir, id+"-portal.log"),
-		ready: origin + "/readyz", binary: a.cfg.Binary, env: a.cfg.Env, args: start}}
+		ready: origin + "/readyz", binary: a.cfg.Binary, env: n.env, args: start}} // the node's settings are its too
 	a.Portals = append(a.Portals, p)
 	return p, nil
 }
 
-// trustCA names the institution's authority for members in the policy.
-func (a *Alliance) trustCA(ctx context.Context, n *Node) error {
-	next := a.Policy + ".next"
-	if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, "alliance", "policy", a.Genesis, "--base", a.Policy,
-		"--certificate-authority", filepath.Join(n.Home, "ca", "authority.json"), "--out", next); err != nil {
-		return err
+// NextPolicy is where the policy with the portal's authority is written; it then
+// takes the place of Policy.
+func (a *Alliance) NextPolicy() string { return a.Policy + ".next" }
+
+// trustCA names the institution's authority for members in the policy, and
+// returns the command line that did.
+func (a *Alliance) trustCA(ctx context.Context, n *Node) ([]string, error) {
+	args := []string{"alliance", "policy", a.Genesis, "--base", a.Policy,
+		"--certificate-authority", filepath.Join(n.Home, "ca", "authority.json"), "--out", a.NextPolicy()}
+	if _, err := Run(ctx, a.cfg.Binary, a.cfg.Env, args...); err != nil {
+		return nil, err
 	}
-	return os.Rename(next, a.Policy)
+	return args, os.Rename(a.NextPolicy(), a.Policy)
 }

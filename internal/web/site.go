@@ -68,7 +68,13 @@ func New(c Config) (*Site, error) {
 	slices.SortStableFunc(s.nav, func(a, b navEntry) int { return cmp.Compare(a.order, b.order) })
 	s.mux.Handle("GET /static/", s.statics)
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	s.mux.Handle("/", s.serve(route{kind: kindBare, who: public}, func(*request) error { return fail(http.StatusNotFound, "problem.not-found") }))
+	s.mux.Handle("/", s.serve(route{kind: kindBare, who: public}, func(r *request) error {
+		if r.Method == http.MethodGet && s.offers(r.URL.Path) { // somebody left the language out
+			r.redirect(r.URL.RequestURI())
+			return nil
+		}
+		return fail(http.StatusNotFound, "problem.not-found")
+	}))
 	s.handler = s.guard(s.mux)
 	return s, nil
 }

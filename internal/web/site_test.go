@@ -50,6 +50,25 @@ func TestLanguageOfTheWayIn(t *testing.T) {
 	}
 }
 
+// An address without its language leads to the page in the reader's; what is no
+// page is not found, and nothing is led to but pages.
+func TestLanguageLeftOut(t *testing.T) {
+	p := webtest.Start(t)
+	english := func(r *http.Request) { r.Header.Set("Accept-Language", "en") }
+	for path, want := range map[string]string{"/verify": "/en/verify", "/verify?x=1": "/en/verify?x=1", "/no-such": "", "/app/member": ""} {
+		resp, _ := get(t, p, "GET", path, english)
+		if want == "" && resp.StatusCode == http.StatusSeeOther {
+			t.Errorf("%s: %d", path, resp.StatusCode)
+		}
+		if want != "" && (resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != want) {
+			t.Errorf("%s: %d to %q", path, resp.StatusCode, resp.Header.Get("Location"))
+		}
+	}
+	if resp, _ := get(t, p, "POST", "/verify", english); resp.StatusCode == http.StatusSeeOther {
+		t.Error("a post was led on")
+	}
+}
+
 func TestFrontPage(t *testing.T) {
 	p := webtest.Start(t)
 	for _, lang := range web.Languages() {

@@ -181,7 +181,7 @@ func TestDemo(t *testing.T) {
 		if kinds != "ca court forensic notary " {
 			t.Errorf("kinds: %s", kinds)
 		}
-		if p := s.Portal; p.Origin == "" || p.Finding != "Matches" && p.Finding != "相符" || len(p.Pictures) != 6 {
+		if p := s.Portal; p.Origin == "" || p.Finding != "Matches" && p.Finding != "相符" || len(p.Pictures) != 7 {
 			t.Errorf("the browser's scene: %+v", p)
 		}
 		if len(s.Timings) != 9 {
