@@ -30,6 +30,9 @@ func TestForgedAlliance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rep := check(t, pkg, opts)
 			wants(t, rep, verify.DoesNotMatch, "alliance-other")
+			if rep.Summary.Key != "summary-other-alliance" {
+				t.Errorf("the report begins with %s", rep.Summary.Key)
+			}
 			if rep.IssuerEstablished {
 				t.Error("the issuer is established")
 			}
