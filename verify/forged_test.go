@@ -233,7 +233,7 @@ func TestUnknownTrail(t *testing.T) {
 	ours, theirs := tell(t, "ours", 4), tell(t, "theirs", 4)
 	rep := check(t, encode(t, theirs.content(t)), verify.Options{Policy: ours.Policy, Log: ours.Log("court")})
 	wants(t, rep, verify.DoesNotMatch, "alliance-other", "own-log-other-alliance")
-	if rep.Completeness.Known || rep.Completeness.Count != 0 || rep.Summary.Params["first"] != "issuer" {
+	if rep.Completeness.Known || rep.Completeness.Count != 0 || rep.Summary.Key != "summary-other-alliance" {
 		t.Errorf("%+v, %+v", rep.Completeness, rep.Summary)
 	}
 }

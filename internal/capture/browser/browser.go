@@ -280,6 +280,7 @@ func (b *Browser) listen() {
 	}
 	b.wire.lose()
 	<-b.child.Done()
+	b.exited() // watch may come later
 	b.wire.conn.Close()
 	b.mu.Lock()
 	b.finished = true
@@ -293,20 +294,25 @@ func (b *Browser) watch() {
 	case <-b.config.Room.Over():
 		b.end(ReasonLimit, b.config.Room.OverReason())
 	case <-b.child.Done():
-		detail := "exit without error"
-		if err := b.child.Err(); err != nil {
-			detail = err.Error()
-		}
-		if why := b.config.Room.OverReason(); why != "" {
-			b.end(ReasonLimit, why)
-		} else {
-			b.end(ReasonCrashed, detail)
-		}
+		b.exited()
 	}
 	<-b.child.Done()
 	// Descendants may hold the pipe open.
 	b.config.Room.Kill()
 	b.wire.lose()
+}
+
+// exited says how the browser ended, when nothing was said before.
+func (b *Browser) exited() {
+	detail := "exit without error"
+	if err := b.child.Err(); err != nil {
+		detail = err.Error()
+	}
+	if why := b.config.Room.OverReason(); why != "" {
+		b.end(ReasonLimit, why)
+	} else {
+		b.end(ReasonCrashed, detail)
+	}
 }
 
 // end ends the browser; the first reason counts.
